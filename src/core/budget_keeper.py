@@ -93,6 +93,15 @@ class BudgetKeeper:
             spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
 
+    @property
+    def reserves(self) -> bool:
+        """Whether calls cost money at all."""
+        return self._reserves
+
+    async def spent_on(self, rule: BudgetRule) -> tuple[int, int]:
+        """(certain, uncertain) nano-dollars that count against a rule without a period, by what is stored."""
+        return await self._thread.insist(spent_on, self._store, rule, None)
+
     async def headroom(self, now: float) -> int | None:
         """Nano-dollars that the overall budgets leave by what is stored; None without such a budget.
 

@@ -170,13 +170,7 @@ class CallRunner:
         try:
             await self._gate.make(call, self._answering(call))
         except asyncio.CancelledError:
-            if call.completion is not None:
-                pass  # the answer was there, and part of it not delivered
-            elif call.sent and call.given_up:
-                call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
-            elif call.request is not None and not call.given_up:
-                call.request.end_with_call()
-                call.request.fail(not_serving(self._end.why))  # unless its submitter has left
+            self._cut_off(call)
         except LeadershipLost as lost:
             self._end.supersede(lost)
         except Exception as error:
@@ -196,6 +190,17 @@ class CallRunner:
             self._on_end(call)
         if self._end.draining and not self._calls:
             self._end.finish()
+
+    def _cut_off(self, call: Call) -> None:
+        """A call was cancelled: by its submitter, since no answer was expected, or at the end of the run."""
+        placement = call.placement
+        if call.completion is not None:
+            return  # the answer was there, and its last event not delivered
+        if call.given_up and call.sent:
+            call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
+        elif call.request is not None and not call.given_up:
+            call.request.end_with_call()
+            call.request.fail(not_serving(self._end.why))  # unless its submitter has left
 
     def _answering(self, call: Call) -> Callable[[Placement], Awaitable[Completion | None]]:
         """What makes the call: for a direct task whose answer is streamed, event by event."""

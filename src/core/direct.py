@@ -11,16 +11,18 @@ cancelled while it waits costs nothing; one whose call is in flight is booked as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
-from ..errors import WaitingLimit
+from ..errors import InputError, WaitingLimit
 from ..records import Task, TaskStatus
 from ..routing.scheduler import Scheduler
-from ..settings import GatewaySettings
+from ..storable import is_clean
+from .idempotency import IdempotencyKeys
 from .open_requests import Delivery, DirectAnswer, OpenRequest, not_serving
 from .placing import Placer
+from .run_caps import RunCaps
 from .run_end import RunEnd
 from .task_ends import TaskEnds
 
@@ -43,10 +45,7 @@ def run_batch(submitter: str, run_id: str) -> str:
 
 
 class DirectRequests:
-    """Takes requests while the pool serves and leads. For the event loop's thread.
-
-    `now` is in UTC epoch seconds.
-    """
+    """Takes requests while the pool serves and leads. For the event loop's thread."""
 
     def __init__(
         self,
@@ -54,11 +53,12 @@ class DirectRequests:
         placer: Placer,
         ends: TaskEnds,
         end: RunEnd,
-        settings: GatewaySettings,
-        now: Callable[[], float],
+        caps: RunCaps,
+        keys: IdempotencyKeys,
     ) -> None:
         self._scheduler, self._placer, self._ends, self._end = scheduler, placer, ends, end
-        self._requests, self._settings, self._now = ends.requests, settings, now
+        self._requests, self._settings, self._now = ends.requests, scheduler.settings.gateway, placer.now
+        self._caps, self._keys = caps, keys
         self._serves = self._place_is_due = False
         end.when_draining(self.fail_waiting)
 
@@ -81,21 +81,43 @@ class DirectRequests:
         self._serves = True
 
     async def ask(
-        self, task: Task, delivery: Delivery | None = None, *, run: Run | None = None
+        self,
+        task: Task,
+        delivery: Delivery | None = None,
+        *,
+        run: Run | None = None,
+        idempotency_key: str = "",
     ) -> DirectAnswer:
         """The answer of `task`. It gets an id where it has none, and as a turn of a `run` its batch.
 
-        With a `delivery` the answer is streamed to it as well. Raises the RequestDeclined or ProviderError
-        that ended the request.
+        With a `delivery` the answer is streamed to it as well. A request with the `idempotency_key` of an
+        earlier one gets the answer of that one. Raises the RequestDeclined or ProviderError that ended the
+        request, InputError for a name that no database takes, and what `delivery` raises.
         """
+        batch = task.batch if run is None else run_batch(task.submitter, run.id)
+        if not is_clean(f"{batch}{task.submitter}{task.id}{task.task_type}"):
+            raise InputError("names and ids must be text without NUL")
         self._check_serving()
         self._check_room(task.submitter)
+        capped = run is not None and run.max_cost_usd is not None
+        if run is not None and run.max_cost_usd is not None:
+            await self._caps.hold(batch, run.max_cost_usd)
+        try:
+            task = replace(task, batch=batch, id=task.id or uuid4().hex, created_at=self._now())
+            ask = partial(self._ask, delivery=delivery, is_turn=run is not None)
+            if idempotency_key:
+                return await self._keys.ask(idempotency_key, task, delivery, ask)
+            return await ask(task)
+        finally:
+            if capped:
+                self._caps.release(batch)
+
+    async def _ask(self, task: Task, delivery: Delivery | None, *, is_turn: bool) -> DirectAnswer:
+        self._check_serving()  # the store may have been asked meanwhile
         now = self._now()
-        batch = task.batch if run is None else run_batch(task.submitter, run.id)
-        task = replace(task, batch=batch, id=task.id or uuid4().hex, created_at=now)
         answer: asyncio.Future[DirectAnswer] = asyncio.get_running_loop().create_future()
         request = OpenRequest(task, answer, now, delivery)
-        self._scheduler.offer(task, now, direct=True, is_turn=run is not None)
+        self._scheduler.offer(task, now, direct=True, is_turn=is_turn)
         self._requests.open(request)
         expiry = self._expire_at(request)
         self._place_soon()

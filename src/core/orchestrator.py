@@ -53,6 +53,7 @@ from .direct import DirectRequests
 from .event_reporter import EventReporter
 from .health import HealthMonitor
 from .housekeeping import Housekeeper, StoreSync
+from .idempotency import IdempotencyKeys
 from .leadership import Leadership
 from .learned_state import LearnedStateRepository
 from .open_requests import OpenRequests
@@ -60,6 +61,7 @@ from .placing import PlacementGuard, Placer
 from .prefetch import PrefetchWindow
 from .result_writer import ResultWriter
 from .retention import Retention
+from .run_caps import RunCaps
 from .run_end import RunEnd, RunReport
 from .store import Store
 from .store_session import StoreSession
@@ -143,11 +145,14 @@ class Orchestrator:
         agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
         gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
-        ends = TaskEnds(self._result_writer, OpenRequests(), contents_kept(settings.gateway))
+        kept = contents_kept(settings.gateway)
+        ends = TaskEnds(self._result_writer, OpenRequests(), kept)
         self._calls = CallRunner(gate, agents, ends, end, supervisor, self._after_call)
         guard = PlacementGuard(end, session.leadership, self._result_writer, reporter, now)
         self._placer = Placer(scheduler, guard, self._calls, ends, reporter, now)
-        self.direct = DirectRequests(scheduler, self._placer, ends, end, settings.gateway, now)
+        caps = RunCaps(self.balancer.registry, self._budget_keeper, self._result_writer, now)
+        keys = IdempotencyKeys(session, self._result_writer, available=kept == "all")
+        self.direct = DirectRequests(scheduler, self._placer, ends, end, caps, keys)
         blocked = BlockedOwners(scheduler, settings.pool.prefetch_limit, now)
         self._claims = TaskClaims(session, scheduler, self._result_writer, supervisor, blocked)
         self._completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)

@@ -57,7 +57,7 @@ class PlacementGuard:
 class Placer:
     """Starts what the scheduler places at every event, and sets the alarm for the next time.
 
-    `tasks_wanted` is set when fewer tasks wait than calls can be in flight.
+    `now` is in UTC epoch seconds. `tasks_wanted` is set when fewer tasks wait than calls can be in flight.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Placer:
         now: Callable[[], float],
     ) -> None:
         self._scheduler, self._guard, self._calls = scheduler, guard, calls
-        self._ends, self._reporter, self._now = ends, reporter, now
+        self._ends, self._reporter, self.now = ends, reporter, now
         self.tasks_wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._next_at: float | None = None  # when time alone lets a task go; None: a call must settle
@@ -90,10 +90,10 @@ class Placer:
 
     def give_up_abandoned(self) -> None:
         """Cancel calls that no answer will come to any more."""
-        self._calls.give_up(self._scheduler.balancer.take_abandoned(self._now()))
+        self._calls.give_up(self._scheduler.balancer.take_abandoned(self.now()))
 
     def _place(self) -> None:
-        now, balancer = self._now(), self._scheduler.balancer
+        now, balancer = self.now(), self._scheduler.balancer
         placements, ended, next_wake = self._scheduler.dispatch(now)
         for result in ended:
             self._ends.ended(result)
@@ -115,12 +115,12 @@ class Placer:
     def next_in_s(self) -> float:
         """Seconds until a waiting task probably goes, from LEAST_RETRY_S to MOST_RETRY_S."""
         at = self._next_at
-        return LEAST_RETRY_S if at is None else min(max(at - self._now(), LEAST_RETRY_S), MOST_RETRY_S)
+        return LEAST_RETRY_S if at is None else min(max(at - self.now(), LEAST_RETRY_S), MOST_RETRY_S)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""
         return replace(
-            self._scheduler.balancer.snapshot(self._now()),
+            self._scheduler.balancer.snapshot(self.now()),
             waiting=self._scheduler.waiting,
             waiting_for=self._scheduler.waiting_for(),
             oldest_waiting_at=self._scheduler.oldest_waiting_at(),

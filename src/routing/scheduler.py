@@ -105,6 +105,11 @@ class Scheduler:
         self._offline_since = balancer.offline_since
         self.behind = 0  # queued tasks that are not offered yet
 
+    @property
+    def settings(self) -> Settings:
+        """The settings it was made with."""
+        return self._settings
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -290,7 +295,7 @@ class Scheduler:
                 placement, _ = self.balancer.try_place(entry.asked, cheaper, entry.retry, now)
                 if placement is not None:
                     return PlacementResult(placement, None)
-        if blocked.over_budget is not None:
+        if blocked.over_budget is not None and not entry.direct:
             self.balancer.registry.events.tasks_wait_for_budget(blocked.over_budget, now)
         return PlacementResult(None, blocked)
 

@@ -9,8 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from src.core.direct import Run
 from src.core.store import Store
-from src.errors import BadRequest, Expired, LeadershipLost, NoRoute, NotServing, WaitingLimit
+from src.errors import (
+    BadRequest,
+    BudgetSpent,
+    Expired,
+    KeyReused,
+    LeadershipLost,
+    NoRoute,
+    NotServing,
+    WaitingLimit,
+)
 from src.messages import Message
 from src.records import Task, TaskStatus
 from src.simulator.process import SimulatorProcess
@@ -206,3 +216,87 @@ async def test_the_queue_is_not_the_requests(store: Store, quick: SimulatorProce
         await asyncio.gather(served.drain(), *asked, return_exceptions=True)
     found = store.tasks.find("file", "t")
     assert found is not None
+
+
+# ------------------------------------------------------------------ idempotency keys
+
+
+async def test_a_key_stands_for_one_answer(store: Store, slow: SimulatorProcess) -> None:
+    before = slow.stats()["openai"]["calls"]
+    async with serving(store, slow.base_urls, settings_for(gateway={"store_content": "all"})) as served:
+        ask = served.direct.ask
+        first, joined = await asyncio.gather(*(ask(request(1), idempotency_key="k") for _ in range(2)))
+        assert joined.completion is first.completion and joined.cost_nanos == 0
+        with pytest.raises(KeyReused, match="other content"):
+            await ask(request(2), idempotency_key="k")
+        await served.pool._result_writer.flush()
+        stored = await ask(request(1), idempotency_key="k")
+        assert stored.completion.text == first.completion.text and stored.task_id == first.task_id
+        assert stored.completion.usage == first.completion.usage
+        with pytest.raises(KeyReused, match="other content"):
+            await ask(request(2), idempotency_key="k")
+        assert (await ask(request(1, submitter="b"), idempotency_key="k")).task_id != first.task_id
+        await served.pool._result_writer.flush()
+    assert slow.stats()["openai"]["calls"] == before + 2
+
+
+async def test_a_key_is_free_again_where_its_request_failed_or_its_submitter_left(
+    store: Store, slow: SimulatorProcess
+) -> None:
+    async with serving(store, slow.base_urls, settings_for(gateway={"store_content": "all"})) as served:
+        ask = served.direct.ask
+        slow.patch("openai", {"faults": {"bad_request": 1.0}})
+        with pytest.raises(BadRequest):
+            await ask(request(1), idempotency_key="k")
+        slow.patch("openai", {"faults": {"bad_request": 0.0}})
+        await served.pool._result_writer.flush()
+        leaves = asyncio.create_task(ask(request(1), idempotency_key="k"))
+        await asyncio.sleep(0.1)
+        joins = asyncio.create_task(ask(request(1), idempotency_key="k"))
+        await asyncio.sleep(0.1)
+        leaves.cancel()
+        assert (await joins).completion.text
+        assert leaves.cancelled()
+
+
+async def test_a_key_needs_contents_to_be_stored(store: Store, quick: SimulatorProcess) -> None:
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        with pytest.raises(KeyReused, match="store_content"):
+            await served.direct.ask(request(1), idempotency_key="k")
+
+
+# ------------------------------------------------------------------ runs and their caps
+
+
+async def test_a_run_is_a_batch_with_a_cap_that_ends_its_requests_at_once(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        ask, run = served.direct.ask, Run("r1", 0.0005)
+        answers = 0
+        with pytest.raises(BudgetSpent, match="runs/local/r1"):
+            while True:
+                await ask(request(answers), run=run)
+                answers += 1
+                assert answers < 100
+        assert answers >= 1
+        assert (await ask(request(1))).completion.text, "the others go on"
+        await served.drain()
+    calls = store.reports.summary("runs/local/r1").calls
+    assert 0 < calls.cost_nanos <= 500_000
+    assert store.reports.task_counts("runs/local/r1")[TaskStatus.SUCCEEDED] == answers
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        with pytest.raises(BudgetSpent):  # what it has cost outlasts the process
+            while True:
+                await served.direct.ask(request(answers), run=run)
+
+
+async def test_a_spent_budget_is_told_at_once(store: Store, quick: SimulatorProcess) -> None:
+    settings = settings_for()
+    budgets = settings.budgets.model_copy(update={"daily_usd": 1e-7})
+    settings = settings.model_copy(update={"budgets": budgets})
+    async with serving(store, quick.base_urls, settings) as served:
+        with pytest.raises(BudgetSpent) as caught:
+            await served.direct.ask(request(1))
+        assert caught.value.resets_at is not None and caught.value.resets_at > time.time()
+        assert not len(served.direct)
