@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap import build_gateway
 from ..errors import ConfigError
+from ..routing.cost.budgets import rules_from
 from .session import Session
 
 if TYPE_CHECKING:
@@ -41,6 +42,19 @@ def served_gateway(
         else:
             leadership.acquire(standby=standby, say=session.note)
         yield gateway or _listening(session, leadership, stack)
+
+
+def daily_limit(session: Session) -> float | None:
+    """What requests may cost a day, USD; None: no limit of the gateway's own. Says so where there is one."""
+    settings = session.setup.settings
+    daily_usd = settings.gateway.daily_usd
+    if session.setup.simulated or daily_usd == "none" or rules_from(settings.budgets):
+        return None
+    session.note(
+        f"gateway: no [budgets] are set, so requests stop at ${daily_usd:g} a day; set [budgets] daily_usd "
+        'or [gateway] daily_usd ("none": no limit)'
+    )
+    return daily_usd
 
 
 def _listening(session: Session, leadership: Leadership, stack: ExitStack) -> Gateway:

@@ -17,7 +17,7 @@ from .config_warnings import print_config_warnings
 from .confirm import confirm_queue
 from .examples import add_examples, examples_batch, offer_examples
 from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
-from .gateway import served_gateway
+from .gateway import daily_limit, served_gateway
 from .pages_process import pages_process
 from .progress_counts import ProgressCounts
 from .reconcile import reconcile
@@ -84,7 +84,11 @@ def serve(options: Options, how: ServeOptions) -> int:
         if not how.once:
             command = f'{setup.serve_command} submit "..."'
             console.note(f"serving the queue; Ctrl-C stops; add tasks with: {command}")
-        job = OrchestratorOptions(batch_caps_usd=all_caps(opened), leadership=leadership)
+        job = OrchestratorOptions(
+            batch_caps_usd=all_caps(opened),
+            gateway_daily_usd=None if gateway is None else daily_limit(opened),
+            leadership=leadership,
+        )
         report = run_orchestrator(opened, sink, job, quiet=how.quiet, until_done=how.once, gateway=gateway)
         code = sink.finish()
         _print_served(opened, sink.served)

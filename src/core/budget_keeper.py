@@ -17,7 +17,7 @@ from typing import Any
 
 from ..formatting import money
 from ..records import Event, Placement
-from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
+from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from, usd_to_nanos
 from ..settings import BudgetSettings
 from .store import Store
 from .store.reports import GroupBy
@@ -50,15 +50,23 @@ def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, 
             return 0, 0
         calls = store.reports.summary(rule.name).calls
         return calls.cost_nanos, calls.uncertain_nanos
+    if rule.scope == "gateway":
+        return store.reports.cost_of_requests(start or 0.0)
     keys: list[GroupBy] = [rule.scope] if rule.scope != "all" else []
     rows = store.reports.usage(start or 0.0, _END_OF_TIME, keys)
     mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
     return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
 
-def budgets_from(settings: BudgetSettings, batch_caps_usd: Mapping[str, float] | None) -> Budgets | None:
-    """The configured budgets and the caps of batches; None where there is neither."""
+def budgets_from(
+    settings: BudgetSettings,
+    batch_caps_usd: Mapping[str, float] | None,
+    gateway_daily_usd: float | None = None,
+) -> Budgets | None:
+    """The configured budgets, the caps of batches and the gateway's own; None where there is none."""
     rules = rules_from(settings, batch_caps_usd)
+    if gateway_daily_usd is not None:
+        rules += (BudgetRule("gateway", "", "day", usd_to_nanos(gateway_daily_usd)),)
     return Budgets(rules, settings.time_zone, settings.alert_percent) if rules else None
 
 

@@ -75,13 +75,15 @@ class OrchestratorOptions:
     """What a run may set beside the settings.
 
     `batch`: serve this batch alone. `on_result` gets results after they have been stored.
-    `batch_caps_usd`: what each batch may cost in all. `leadership`: one that leads already. `adapters`: by
+    `batch_caps_usd`: what each batch may cost in all; `gateway_daily_usd`: what the gateway's requests may
+    cost a day together. `leadership`: one that leads already. `adapters`: by
     provider, in place of the SDKs' own.
     """
 
     batch: str | None = None
     on_result: Callable[[Sequence[Result]], None] | None = None
     batch_caps_usd: Mapping[str, float] | None = None
+    gateway_daily_usd: float | None = None
     alert_url: str | None = None
     leadership: Leadership | None = None
     adapters: Mapping[str, ProviderAdapter] | None = None
@@ -125,7 +127,11 @@ class Orchestrator:
         )
         reporter.subscribe(self._result_writer.add_events)
         reporter.subscribe(self._alerter.send_alerts)
-        budgets = None if simulated else budgets_from(settings.budgets, options.batch_caps_usd)
+        budgets = (
+            None
+            if simulated
+            else budgets_from(settings.budgets, options.batch_caps_usd, options.gateway_daily_usd)
+        )
         self._budget_keeper = BudgetKeeper(
             session.store, session.thread, session.incarnation, budgets, reserves=not simulated
         )

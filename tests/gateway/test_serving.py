@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import openai
@@ -197,3 +198,38 @@ def test_metrics_are_those_of_the_pages(gateway: Served) -> None:
     found = send(gateway.url, "/metrics")
     assert found.status == 200 and found.headers["content-type"].startswith("text/plain")
     assert b"orchestrator_leader 1.0" in found.body
+
+
+# ------------------------------------------------------------------ money
+
+
+def test_without_budgets_requests_have_one_of_their_own_that_survives_a_restart(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    environ = live_environment(simulator.base_urls)
+    message: Any = [{"role": "user", "content": "Name a colour."}]
+    toml = "[gateway]\ndaily_usd = 0.0002\n"
+    for _ in range(2):
+        with started(tmp_path, environ, toml=toml) as served:
+            assert "requests stop at $0.0002 a day" in served.script.err
+            with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any") as client:
+                with pytest.raises(openai.RateLimitError) as raised:
+                    for _ in range(50):
+                        client.chat.completions.create(model="economy", messages=message, max_tokens=100)
+                assert raised.value.code == "insufficient_quota"
+                assert raised.value.response.headers["x-should-retry"] == "false"
+                assert "[gateway] daily_usd" in raised.value.message
+            with anthropic.Anthropic(base_url=served.url, api_key="any") as other:
+                with pytest.raises(anthropic.APIStatusError) as refused:
+                    other.messages.create(model="economy", messages=message, max_tokens=100)
+                assert refused.value.status_code == 402
+    with started(tmp_path, environ, toml='[gateway]\ndaily_usd = "none"\n') as served:
+        assert "a day" not in served.script.err
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any") as client:
+            client.chat.completions.create(model="economy", messages=message, max_tokens=100)
+
+
+def test_budgets_of_ones_own_replace_the_gateways(tmp_path: Path, simulator: SimulatorProcess) -> None:
+    toml = "[budgets]\nmonthly_usd = 5.0\n"
+    with started(tmp_path, live_environment(simulator.base_urls), toml=toml) as served:
+        assert "a day" not in served.script.err

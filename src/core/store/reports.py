@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from ...records import Outcome, Task, TaskStatus
+from ...records import REQUEST_BATCHES, Outcome, Task, TaskStatus
 from . import schema
 from .codec import decode_task
 from .database import Database
@@ -25,6 +25,7 @@ from .sums import CallSums, Summary, TaskSums, UsageRow, WaitSums
 GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "half_hour", "hour", "day"]
 _Sums = TypeVar("_Sums", CallSums, TaskSums)
 _WITHIN_DAYS = frozenset({"minute", "half_hour", "hour"})
+_END_OF_TIME = 1e11  # epoch seconds
 _SECONDS = {"minute": 60, "half_hour": 1800, "hour": 3600, "day": 86400}
 
 
@@ -72,6 +73,27 @@ class Reports:
         with self._database.reading() as connection:
             rows = connection.execute(query, bounds).all()
         return [UsageRow(tuple(row[: len(group_by)]), CallSums(**sums_of(row))) for row in rows]
+
+    def cost_of_requests(self, start: float) -> tuple[int, int]:
+        """(certain, uncertain) nano-dollars of the gateway's requests in calls that began since `start`.
+
+        What calls of killed orchestrators may have cost counts in full, since their tasks are not known.
+        """
+        a, t, b = schema.attempts.c, schema.tasks.c, schema.batches.c
+        names = sa.or_(*(b.name.startswith(each, autoescape=True) for each in REQUEST_BATCHES))
+        query = (
+            sa.select(a.outcome, sa.func.sum(sa.func.coalesce(a.cost_nanos, 0)))
+            .select_from(schema.attempts)
+            .join(schema.tasks, t.task_row == a.task_row)
+            .where(t.batch_id.in_(sa.select(b.id).where(names)), a.started_at >= start)
+            .group_by(a.outcome)
+        )
+        with self._database.reading() as connection:
+            sums = {outcome: int(nanos) for outcome, nanos in connection.execute(query)}
+        uncertain = sums.pop(Outcome.UNCERTAIN, 0)
+        calls = self.usage(start, _END_OF_TIME, ("model", "task_type"))
+        lost = sum(row.sums.uncertain_nanos for row in calls if row.key == ("", ""))
+        return sum(sums.values()), uncertain + lost
 
     def queue_waits(self) -> WaitSums:
         """How long tasks waited for their first call, since the database was created or migrated to this."""

@@ -3,7 +3,8 @@
 Rules
 
 1. A budget is a rule (scope, name, period, limit). It applies to a call of everything (`all`), of that
-   provider, batch or submitter. A call must fit all budgets that apply to it; a limit of 0 is no budget.
+   provider, batch or submitter, or of every request of the gateway (`gateway`). A call must fit all budgets
+   that apply to it; a limit of 0 is no budget.
 2. Per period a budget keeps three sums apart: `reserved` (calls in flight, at their upper bound), `spent`
    (what answered calls cost) and `uncertain` (what calls may have cost that were cut off). A call is
    admitted if `reserved + spent + uncertain + its upper bound <= limit`; `reserve` checks once more itself.
@@ -47,13 +48,13 @@ from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ...errors import ConfigError, PermitError
-from ...records import NANOS_PER_USD
+from ...records import NANOS_PER_USD, REQUEST_BATCHES
 from ...setting_types import zone_of
 
 if TYPE_CHECKING:
     from .pricing import CompiledPrice
 
-Scope = Literal["all", "provider", "batch", "submitter"]
+Scope = Literal["all", "provider", "batch", "submitter", "gateway"]
 Period = Literal["day", "month", "total"]
 Reason = Literal["unknown_price", "exhausted", "in_flight", "too_large"]
 Key = tuple[Scope, str, Period]
@@ -63,7 +64,7 @@ ALERT_PERCENT = (50, 80, 100)
 
 @dataclass(frozen=True, slots=True)
 class BudgetRule:
-    """A limit in nano-dollars. `name` is the provider, batch or submitter; empty for the scope `all`."""
+    """A limit in nano-dollars. `name` is the provider, batch or submitter; empty for `all` and `gateway`."""
 
     scope: Scope
     name: str
@@ -78,6 +79,8 @@ class BudgetRule:
     def __str__(self) -> str:
         if self.scope == "batch":
             return f"cap of batch {self.name} (--max-cost or max_cost_usd)"
+        if self.scope == "gateway":
+            return "budget of the gateway per day ([gateway] daily_usd)"
         whose = f"{self.scope} {self.name}" if self.name else "overall"
         return f"budget {whose} {'in total' if self.period == 'total' else f'per {self.period}'}"
 
@@ -217,12 +220,13 @@ class Budgets:
         self._index()
 
     def _index(self) -> None:
-        scopes: tuple[Scope, ...] = ("all", "provider", "batch", "submitter")
+        scopes: tuple[Scope, ...] = ("all", "provider", "batch", "submitter", "gateway")
         self._by_name = {scope: {} for scope in scopes}
         for (scope, name, _), account in self._accounts.items():
             named = self._by_name[scope]
             named[name] = (*named.get(name, ()), account)
         self._overall = self._by_name["all"].get("", ())
+        self._of_requests = self._by_name["gateway"].get("", ())
 
     def openings(self, now: float) -> tuple[tuple[BudgetRule, float | None], ...]:
         """Each rule and when its period began (None: before all time): what to look up for `load`."""
@@ -337,8 +341,10 @@ class Budgets:
 
     def _applying(self, provider: str, batch: str, submitter: str) -> tuple[_Account, ...]:
         named = self._by_name
+        of_requests = self._of_requests if batch.startswith(REQUEST_BATCHES) else ()
         return (
             self._overall
+            + of_requests
             + named["provider"].get(provider, ())
             + named["batch"].get(batch, ())
             + named["submitter"].get(submitter, ())
