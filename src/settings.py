@@ -173,6 +173,7 @@ class ProviderConfig(Section):
     connect_timeout_s: float = Field(default=4.0, gt=0)
     first_token_timeout_s: float = Field(default=60.0, gt=0)
     stall_timeout_s: float = Field(default=30.0, gt=0)
+    responses_api: bool = False  # it has OpenAI's Responses API beside Chat Completions
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 
@@ -186,6 +187,11 @@ class ProviderConfig(Section):
     def api(self) -> ApiFormat:
         """The provider API that it speaks."""
         return API_FORMATS[self.api_format]
+
+    @property
+    def native_forms(self) -> tuple[str, ...]:
+        """The forms of `Native` whose requests it gets as their callers wrote them."""
+        return (*self.api.native_forms, "responses") if self.responses_api else self.api.native_forms
 
     @property
     def keyless(self) -> bool:

@@ -144,6 +144,11 @@ def reasoning_of(origin: str, fields: Mapping[str, Any], text: object) -> Reason
 def with_ids(parts: Iterable[ContentPart]) -> tuple[ContentPart, ...]:
     """The parts, with an id for each call that came without one: Gemini's and some servers' do."""
     return tuple(
-        replace(part, id=f"call_{uuid4().hex[:24]}") if isinstance(part, ToolCall) and not part.id else part
+        replace(part, id=new_call_id()) if isinstance(part, ToolCall) and not part.id else part
         for part in parts
     )
+
+
+def new_call_id() -> str:
+    """For a call that came without one."""
+    return f"call_{uuid4().hex[:24]}"

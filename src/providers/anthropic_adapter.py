@@ -107,7 +107,6 @@ class AnthropicAdapter(SdkAdapter):
     classes = CLASSES
     message_patterns = MESSAGE_PATTERNS
     answer_keys = ("content",)
-    native_form = "anthropic"
     requires_max_tokens = True
 
     def _build(self) -> Any:
@@ -143,7 +142,7 @@ class AnthropicAdapter(SdkAdapter):
         return Rendered(body, (*of_turns, *of_tools, *add_thinking(request, body)))
 
     def _reader(self, request: CompletionRequest) -> AnthropicStream:
-        return AnthropicStream(native=request.native is not None and request.native.form == "anthropic")
+        return AnthropicStream(request, native=self._is_native(request))
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return anthropic_limits(found)

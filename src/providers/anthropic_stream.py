@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ..records import CompletionRequest
+from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta
 from . import values
+from .answers import ID_CHARS, new_call_id
+from .anthropic_messages import ORIGIN, tool_name
 from .error_bodies import error_of
 from .prompts import Json
 from .stream_reader import PASSED, BrokenStream, ErrorEvent, Pieces, StreamReader, joined, merge, place
@@ -18,9 +21,10 @@ class AnthropicStream(StreamReader):
     """One message. Blocks are those of the answer; deltas that are not known continue their block."""
 
     ending = "message_stop"
+    origin = ORIGIN
 
-    def __init__(self, *, native: bool) -> None:
-        super().__init__(native=native)
+    def __init__(self, request: CompletionRequest, *, native: bool) -> None:
+        super().__init__(request, tool_name, native=native)
         self._message: Json = {}
         self._blocks: dict[int, Json] = {}
         self._calls: dict[int, int] = {}  # number of a tool call by that of its block
@@ -35,8 +39,8 @@ class AnthropicStream(StreamReader):
         if kind == "error":
             raise ErrorEvent(error_of(chunk))
         if kind == "content_block_stop":
-            self._stop(chunk)
-        elif kind == "message_start":
+            return self._stop(chunk, raw)
+        if kind == "message_start":
             self._message = values.mapping(chunk.get("message"))
         elif kind == "message_delta":
             self._end(chunk)
@@ -63,7 +67,9 @@ class AnthropicStream(StreamReader):
                 return (TextDelta(text, raw),)
             return (Passed(raw),) if raw else PASSED
         call = self._calls[number] = len(self._calls)
-        return (ToolCallDelta(call, values.text(block.get("id")), values.text(block.get("name")), "", raw),)
+        if not values.text(block.get("id")):
+            block["id"] = new_call_id()
+        return (self.called(call, values.text(block["id"], ID_CHARS), block.get("name"), "", raw),)
 
     def _delta(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
         number = place(chunk.get("index"))
@@ -79,18 +85,22 @@ class AnthropicStream(StreamReader):
             if kind == "thinking_delta":
                 return (ReasoningDelta(text, raw),)
             if number in self._calls:
-                return (ToolCallDelta(self._calls[number], "", "", text, raw),)
+                return (self.continued(self._calls[number], text, raw),)
         elif kind == "citations_delta":
             merge(block, {"citations": [delta.get("citation")]})
         else:
             merge(block, {key: value for key, value in delta.items() if key != "type"})
         return (Passed(raw),) if raw else PASSED
 
-    def _stop(self, chunk: Json) -> None:
+    def _stop(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
         block = self._blocks.get(place(chunk.get("index")))
         if block is None:
             raise BrokenStream("a part of the stream ends a block that has not begun")
         _close(block)
+        if block.get("type") in ("thinking", "redacted_thinking") and not raw:
+            fields = joined(block)
+            return (self.thought(fields, fields.get("thinking")),)
+        return (Passed(raw),) if raw else PASSED
 
     def _end(self, chunk: Json) -> None:
         """The end of the message, and counts that replace those of its start."""

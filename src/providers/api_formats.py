@@ -38,6 +38,8 @@ class ApiFormat:
     """How many tokens it counts for an image or a document."""
     takes: frozenset[str]
     """What it has a form for: `MediaSize.needs` of images and documents, and `tools`."""
+    native_forms: tuple[str, ...] = ()
+    """The forms of `Native` that it takes: such a request is sent as its caller wrote it."""
     lacks: tuple[str, ...] = ()
     """Those of `PARAMETERS` that it has no name for."""
     exclusive: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ _ROWS = (
         ),
         schema_form=anthropic_form,
         price_list="anthropic",
+        native_forms=("anthropic",),
         warm_up_s=2.1,
         media_tokens=anthropic_tokens,
         takes=frozenset({*_IMAGES, "image/gif", "URLs of images", *_PDF, "text/plain", "URLs of documents"}),
@@ -86,6 +89,7 @@ _ROWS = (
         ),
         schema_form=openai_form,
         price_list="openai",
+        native_forms=("openai",),
         warm_up_s=0.9,
         media_tokens=openai_tokens,
         takes=frozenset({*_IMAGES, "image/gif", "URLs of images", *_PDF}),

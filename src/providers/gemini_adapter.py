@@ -90,7 +90,7 @@ class GeminiAdapter(SdkAdapter):
         return Rendered(body, (*of_turns, *of_tools, *of_thinking))
 
     def _reader(self, request: CompletionRequest) -> GeminiStream:
-        return GeminiStream(native=False)
+        return GeminiStream(request)
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return ()  # no header reports any

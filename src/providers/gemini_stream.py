@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..stream_events import ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ..records import CompletionRequest
+from ..stream_events import ReasoningDelta, StreamEvent, TextDelta
 from . import values
+from .answers import ID_CHARS, json_text, new_call_id
 from .error_bodies import error_beside
+from .gemini_messages import ORIGIN, SIGNATURE, tool_name
 from .gemini_reading import FINISH, NOT_BLOCKED
 from .prompts import Json
 from .stream_reader import ErrorEvent, Pieces, StreamReader, joined
@@ -21,9 +23,10 @@ class GeminiStream(StreamReader):
     """One answer. Its first candidate counts, as without streaming."""
 
     ending = "finishReason"
+    origin = ORIGIN
 
-    def __init__(self, *, native: bool) -> None:
-        super().__init__(native=native)
+    def __init__(self, request: CompletionRequest) -> None:
+        super().__init__(request, tool_name, native=False)
         self._last: Json = {}
         self._usage: Json = {}
         self._feedback: Json = {}
@@ -31,6 +34,8 @@ class GeminiStream(StreamReader):
         self._content: Json = {}
         self._parts: list[Json] = []
         self._calls = 0
+        self._thoughts: list[str] = []
+        self._signature = ""
 
     def chunk(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
         """As `StreamReader.chunk`."""
@@ -54,7 +59,7 @@ class GeminiStream(StreamReader):
             self.whole = True
         found: list[StreamEvent] = []
         for part in values.sequence(content.get("parts")):
-            self._part(values.mapping(part), found, raw)
+            self._part(values.mapping(part), found)
         return self.one(found, raw)
 
     def body(self) -> Json:
@@ -69,32 +74,57 @@ class GeminiStream(StreamReader):
             body["usageMetadata"] = self._usage
         return body
 
-    def _part(self, part: Json, found: list[StreamEvent], raw: bytes) -> None:
+    def last(self) -> Sequence[StreamEvent]:
+        """As `StreamReader.last`."""
+        found: list[StreamEvent] = []
+        self._end_reasoning(found)
+        return found
+
+    def _part(self, part: Json, found: list[StreamEvent]) -> None:
+        signature = part.get(SIGNATURE)
+        if type(signature) is str and signature:
+            self._signature = signature
         text = part.get("text")
         if type(text) is str:
-            self._text(part, text)
-            if text:
-                found.append(ReasoningDelta(text, raw) if part.get("thought") else TextDelta(text, raw))
+            self._text(part, text, found)
             return
-        self._parts.append(part)
         call = values.mapping(part.get("functionCall"))
         if call:
-            found.append(self._call(call, raw))
+            ident = values.text(call.get("id"), ID_CHARS) or new_call_id()
+            part = {**part, "functionCall": {**call, "id": ident}}
+            self._end_reasoning(found)
+            found.append(self.called(self._calls, ident, call.get("name"), _arguments(call), b""))
+            self._calls += 1
+        self._parts.append(part)
 
-    def _call(self, call: Json, raw: bytes) -> StreamEvent:
-        """A call comes whole."""
-        arguments = json.dumps(values.mapping(call.get("args")), ensure_ascii=False)
-        self._calls += 1
-        name = values.text(call.get("name"))
-        return ToolCallDelta(self._calls - 1, values.text(call.get("id")), name, arguments, raw)
+    def _text(self, part: Json, text: str, found: list[StreamEvent]) -> None:
+        is_thought = bool(part.get("thought"))
+        if text and is_thought:
+            self._thoughts.append(text)
+            found.append(ReasoningDelta(text))
+        elif text:
+            self._end_reasoning(found)
+            found.append(TextDelta(text))
+        self._add(part, text, is_thought)
 
-    def _text(self, part: Json, text: str) -> None:
+    def _add(self, part: Json, text: str, is_thought: bool) -> None:
         """Text continues text of its kind. A part with more, such as a signature, stays one of its own."""
         if part.keys() not in _ONLY_TEXT:
             self._parts.append(part)
             return
         last: Any = self._parts[-1] if self._parts else {}
-        if type(last.get("text")) is Pieces and bool(last.get("thought")) == bool(part.get("thought")):
+        if type(last.get("text")) is Pieces and bool(last.get("thought")) == is_thought:
             last["text"].append(text)
         elif text:
             self._parts.append({**part, "text": Pieces([text])})
+
+    def _end_reasoning(self, found: list[StreamEvent]) -> None:
+        """A signature belongs to the part that bears it, with the thoughts before that."""
+        if self._signature:
+            found.append(self.thought({SIGNATURE: self._signature}, "".join(self._thoughts)))
+        self._thoughts.clear()
+        self._signature = ""
+
+
+def _arguments(call: Json) -> str:
+    return json_text(values.mapping(call.get("args")))

@@ -31,10 +31,12 @@ from .headers import openai_limits
 from .network import NO_KEY
 from .openai_answers import parts_of
 from .openai_messages import rendered_messages, rendered_tools
+from .openai_responses import FORM, ResponsesStream, read_response
 from .openai_stream import ChatStream
 from .prompts import Finish, Json, apply_schema, finish_of
 from .rendering import Rendered
 from .sdk_adapter import SdkAdapter
+from .stream_reader import StreamReader
 from .usage import NOTHING, Reported
 
 # `error.code` and `error.type`, where they say more than the status does. OpenAI's own come first.
@@ -161,8 +163,7 @@ class OpenAIAdapter(SdkAdapter):
     models_path = "/models"
     codes = CODES
     classes = CLASSES
-    answer_keys = ("choices",)
-    native_form = "openai"
+    answer_keys = ("choices", "output")
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
@@ -214,17 +215,31 @@ class OpenAIAdapter(SdkAdapter):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return Rendered({**body, **rendered_tools(request)}, tuple(warnings))
 
+    def _path(self, request: CompletionRequest) -> str:
+        return "/responses" if self._takes_responses(request) else self.path
+
+    def _takes_responses(self, request: CompletionRequest) -> bool:
+        """Whether the request goes to the Responses API, which its caller speaks."""
+        return request.native is not None and request.native.form == FORM and self._is_native(request)
+
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
         native = request.native.body if request.native and self._is_native(request) else {}
-        options = {**values.mapping(native.get("stream_options")), "include_usage": True}
-        return {**body, "stream": True, "stream_options": options}
+        options = dict(values.mapping(native.get("stream_options")))
+        if not self._takes_responses(request):
+            options["include_usage"] = True
+        return {**body, "stream": True, **({"stream_options": options} if options else {})}
 
-    def _reader(self, request: CompletionRequest) -> ChatStream:
+    def _reader(self, request: CompletionRequest) -> StreamReader:
+        if self._takes_responses(request):
+            return ResponsesStream(request)
         native = request.native
-        is_native = native is not None and native.form == "openai"
         options = values.mapping(native.body.get("stream_options")) if native else {}
-        asked = options.get("include_usage") is True
-        return ChatStream(native=is_native, shows_usage=asked, needs_done=self._is_openai)
+        return ChatStream(
+            request,
+            native=self._is_native(request),
+            shows_usage=options.get("include_usage") is True,
+            needs_done=self._is_openai,
+        )
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return openai_limits(found)
@@ -242,6 +257,9 @@ class OpenAIAdapter(SdkAdapter):
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
     ) -> Answer:
+        request_id = found.get("x-request-id", "")
+        if self._takes_responses(request):
+            return read_response(body, request, request_id)
         choices = values.sequence(body.get("choices"))
         choice = values.mapping(choices[0]) if choices else {}
         message = values.mapping(choice.get("message"))
@@ -258,7 +276,7 @@ class OpenAIAdapter(SdkAdapter):
             why,
             _usage(body.get("usage")),
             values.text(body.get("model")),
-            found.get("x-request-id") or values.text(body.get("id")),
+            request_id or values.text(body.get("id")),
         )
 
 

@@ -1,13 +1,16 @@
-"""The streams of OpenAI: chunks of Chat Completions, and the events of Responses."""
+"""The stream of OpenAI Chat Completions: chunks with deltas, one with the usage, and [DONE]."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ..records import CompletionRequest
+from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta
 from . import values
-from .error_bodies import error_beside, error_of
+from .answers import ID_CHARS, new_call_id
+from .error_bodies import error_beside
+from .openai_messages import ORIGIN, REASONING_FIELDS, tool_name
 from .prompts import Json
 from .sse import ServerSentEvent
 from .stream_reader import PASSED, BrokenStream, ErrorEvent, Pieces, StreamReader, joined, merge, place
@@ -16,8 +19,6 @@ _DONE = b"[DONE]"
 _OF_A_CHUNK = ("object", "choices", "usage", "obfuscation")
 _OF_A_CHOICE = ("index", "delta", "message", "finish_reason")
 _MOST_CALLS = 1_000
-_ENDS = ("response.completed", "response.incomplete", "response.cancelled")
-_REASONING = ("reasoning_content", "reasoning", "thinking")  # DeepSeek and many more, OpenRouter, others
 
 
 class ChatStream(StreamReader):
@@ -27,9 +28,17 @@ class ChatStream(StreamReader):
     """
 
     ending = "[DONE]"
+    origin = ORIGIN
 
-    def __init__(self, *, native: bool, shows_usage: bool = True, needs_done: bool = True) -> None:
-        super().__init__(native=native)
+    def __init__(
+        self,
+        request: CompletionRequest,
+        *,
+        native: bool,
+        shows_usage: bool = True,
+        needs_done: bool = True,
+    ) -> None:
+        super().__init__(request, tool_name, native=native)
         self._shows_usage, self._needs_done = shows_usage, needs_done
         self._first: Json = {}
         self._last: Json = {}
@@ -65,13 +74,20 @@ class ChatStream(StreamReader):
         number = place(chunk.get("index"))
         choice = self._choices.get(number)
         if choice is None:
-            choice = self._choices[number] = _Choice()
+            choice = self._choices[number] = _Choice(self)
         found = choice.add(chunk, raw)
         if not self._needs_done and chunk.get("finish_reason"):
             self.whole = True
         if not found or number:  # other choices than the first are for a reader of the raw events
             return (Passed(raw),) if raw else PASSED
         return found[:1] if raw else found
+
+    def last(self) -> Sequence[StreamEvent]:
+        """As `StreamReader.last`."""
+        found: list[StreamEvent] = []
+        if 0 in self._choices:
+            self._choices[0].end_reasoning(found)
+        return found
 
     def body(self) -> Json:
         """As `StreamReader.body`."""
@@ -86,7 +102,9 @@ class ChatStream(StreamReader):
 class _Choice:
     """One choice: its message as far as it has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: ChatStream) -> None:
+        self._reader = reader
+        self._is_reasoning = False
         self._text = Pieces()
         self._message: Json = {"role": "assistant", "content": None}
         self._calls: list[Json] = []
@@ -100,6 +118,8 @@ class _Choice:
         found: list[StreamEvent] = []
         if type(text) is str and text:
             self._text.append(text)
+            if self._is_reasoning:
+                self.end_reasoning(found)
             found.append(TextDelta(text, raw))
             if len(delta) == 1 and not (chunk.get("logprobs") or chunk.get("finish_reason")):
                 return found
@@ -108,22 +128,38 @@ class _Choice:
         elif text == "" and self._message["content"] is None:
             self._message["content"] = ""
         self._add_rest(delta, found, raw)
+        self._add_end(chunk)
+        return found
+
+    def _add_end(self, chunk: Json) -> None:
+        """What a chunk of a choice has beside its delta."""
         more = {key: value for key, value in chunk.items() if key not in _OF_A_CHOICE}
         reason = chunk.get("finish_reason")
         merge(self._more, {**more, "finish_reason": None})
         if reason:
             self._more["finish_reason"] = reason
-        return found
 
     def _add_rest(self, delta: Json, found: list[StreamEvent], raw: bytes) -> None:
         """What a delta has beside its text."""
         rest = {key: value for key, value in delta.items() if key not in ("content", "tool_calls")}
-        thoughts = (rest.get(name) for name in _REASONING)
+        thoughts = (rest.get(name) for name in REASONING_FIELDS)
         thought = next((each for each in thoughts if type(each) is str and each), "")
         if thought:
             found.append(ReasoningDelta(thought, raw))
         merge(self._message, rest)
-        found += [self._call(values.mapping(each), raw) for each in values.sequence(delta.get("tool_calls"))]
+        self._is_reasoning = self._is_reasoning or any(map(rest.get, REASONING_FIELDS))
+        for call in map(values.mapping, values.sequence(delta.get("tool_calls"))):
+            self.end_reasoning(found)
+            found.append(self._call(call, raw))
+
+    def end_reasoning(self, found: list[StreamEvent]) -> None:
+        """Something else follows, or nothing: what compatible servers want back of the reasoning."""
+        if self._is_reasoning and not self._reader.native:
+            said = self._message
+            fields = {name: joined(said[name]) for name in REASONING_FIELDS if said.get(name)}
+            shown = next((each for each in fields.values() if isinstance(each, str)), "")
+            found.append(self._reader.thought(fields, shown))
+        self._is_reasoning = False
 
     def whole(self, number: int) -> Json:
         """The choice as it is without streaming."""
@@ -159,9 +195,10 @@ class _Choice:
             self._calls.append({})
         merge(self._calls[number], {key: value for key, value in delta.items() if key != "index"})
         if not is_new:
-            return ToolCallDelta(number, "", "", arguments, raw)
-        ident, name = values.text(delta.get("id")), values.text(function.get("name"))
-        return ToolCallDelta(number, ident, name, arguments, raw)
+            return self._reader.continued(number, arguments, raw)
+        ident = values.text(delta.get("id"), ID_CHARS) or new_call_id()
+        self._calls[number]["id"] = ident
+        return self._reader.called(number, ident, function.get("name"), arguments, raw)
 
     def _number(self, delta: Json) -> int:
         """Of a call, which may be the next one. Where a server does not number them, each id is a new one."""
@@ -173,50 +210,3 @@ class _Choice:
         if number >= _MOST_CALLS:
             raise BrokenStream("a part of the stream has too many tool calls")
         return number
-
-
-class ResponsesStream(StreamReader):
-    """One response. Its last event has the whole of it."""
-
-    ending = "response.completed"
-
-    def __init__(self, *, native: bool) -> None:
-        super().__init__(native=native)
-        self._response: Json = {}
-        self._calls: dict[int, int] = {}  # number of a function call by that of its item
-
-    def chunk(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
-        """As `StreamReader.chunk`."""
-        kind = values.text(chunk.get("type"))
-        if type(delta := chunk.get("delta")) is str:
-            return self._delta(kind, delta, chunk, raw)
-        if kind in _ENDS:
-            self._response = values.mapping(chunk.get("response"))
-            self.whole = self.terminated = True
-            self.final_raw = raw
-            return ()
-        if kind == "response.failed":
-            raise ErrorEvent(error_of(values.mapping(chunk.get("response"))))
-        if kind == "error" or (not kind and chunk.get("error")):
-            raise ErrorEvent(error_of(chunk))
-        item = values.mapping(chunk.get("item")) if kind == "response.output_item.added" else {}
-        if item.get("type") == "function_call":
-            number = self._calls.setdefault(place(chunk.get("output_index")), len(self._calls))
-            ident, name = values.text(item.get("call_id")), values.text(item.get("name"))
-            return (ToolCallDelta(number, ident, name, "", raw),)
-        return (Passed(raw),) if raw else PASSED
-
-    def _delta(self, kind: str, delta: str, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
-        if kind == "response.output_text.delta":
-            return (TextDelta(delta, raw),)
-        if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            return (ReasoningDelta(delta, raw),)
-        if kind == "response.function_call_arguments.delta":
-            number = self._calls.get(place(chunk.get("output_index")))
-            if number is not None:
-                return (ToolCallDelta(number, "", "", delta, raw),)
-        return (Passed(raw),) if raw else PASSED
-
-    def body(self) -> Json:
-        """As `StreamReader.body`."""
-        return self._response

@@ -14,8 +14,7 @@ the same few addresses several times a call.
 from __future__ import annotations
 
 import asyncio
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -25,45 +24,39 @@ from uuid import uuid4
 
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport
+from ..records import Completion, CompletionRequest, LimitReport
 from ..stream_events import Finished, StreamEvent
 from . import values
-from .answers import Answer, content_for, finish_with, parts_beyond_text, with_ids
-from .error_bodies import error_beside, error_in, status_in
-from .error_classes import ErrorAnswer, MessagePattern
-from .failures import ErrorFactory, Verdict, by_class
+from .answer_reader import AnswerReader
+from .error_bodies import error_in, status_in
+from .failures import Verdict, by_class
 from .headers import select_headers
 from .native import native_body, native_headers
-from .prompts import Json, unknown_end, why_unusable
+from .prompts import Json
 from .rendering import Rendered
 from .sse import EventParser, EventTooLong, ServerSentEvent
 from .stream_reader import BrokenStream, ErrorEvent, StreamReader, deltas_of
 from .threads import run_in_thread
-from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
 
-class SdkAdapter(ABC):
+class SdkAdapter(AnswerReader):
     """One provider over its SDK. Subclasses hold what differs between the APIs."""
 
     path: ClassVar[str]
     models_path: ClassVar[str]
-    codes: ClassVar[Mapping[str, type[ProviderError]]]
     classes: ClassVar[Mapping[str, Verdict]]
-    message_patterns: ClassVar[tuple[MessagePattern, ...]] = ()
-    answer_keys: ClassVar[tuple[str, ...]]  # keys of the answer in the body of a 200
-    native_form: ClassVar[str] = ""  # of `Native`: such a request is sent as its caller wrote it
     requires_max_tokens: ClassVar[bool] = False
 
     options: ClassVar[Json] = {}  # given to the SDK with every call
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
+        super().__init__(access)
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
         self._slots, self._max_bytes = slots, max_bytes
         self._connect_timeout_s = access.config.connect_timeout_s
         self._schema_form = access.config.api.schema_form
-        self._errors = ErrorFactory(access.name, self._key)
         self._call_keys = map(f"{uuid4()}-{{}}".format, count())
         self._client: Any = None
         self._building = asyncio.Lock()
@@ -115,6 +108,8 @@ class SdkAdapter(ABC):
                 raise self._unusable(InvalidResponse, message, request, limits)
             warnings = (*rendered.warnings, *reader.warnings)
             completion = self._whole(reader.body(), request, found, limits, warnings)
+            for event in reader.last():
+                yield event
             yield Finished(completion, reader.final_raw)
             await body.finish()
         finally:
@@ -153,24 +148,6 @@ class SdkAdapter(ABC):
     def _rendered(self, request: CompletionRequest) -> Rendered:
         """What the SDK takes as the request, in this API's form."""
 
-    @abstractmethod
-    def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
-        """The limits that the headers report."""
-
-    @abstractmethod
-    def _read_answer(
-        self,
-        body: Json,
-        request: CompletionRequest,
-        found: Mapping[str, str],
-        limits: tuple[LimitReport, ...],
-    ) -> Answer:
-        """What a body says. Raises where there can be no answer in it."""
-
-    @abstractmethod
-    def _codes_of(self, error: Json) -> tuple[str, ...]:
-        """The codes in an error body, most specific first."""
-
     # -- the exchange
 
     @staticmethod
@@ -184,10 +161,6 @@ class SdkAdapter(ABC):
             await self.warm_up()
         if self._closed:
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
-
-    def _is_native(self, request: CompletionRequest) -> bool:
-        """Whether the request came in this API's own form."""
-        return request.native is not None and request.native.form == self.native_form
 
     def _render(self, request: CompletionRequest, *, stream: bool = False) -> Rendered:
         """The request as it is sent: its caller's own body, or what it says in this API's form."""
@@ -227,9 +200,14 @@ class SdkAdapter(ABC):
         options = {**self.options, "timeout": limit, "idempotency_key": next(self._call_keys)}
         if rendered.headers:
             options["headers"] = rendered.headers
+        streaming = {"stream": stream, "stream_cls": None}
         return await self._client.post(
-            self.path, body=rendered.body, cast_to=Response, options=options, stream=stream, stream_cls=None
+            self._path(request), body=rendered.body, cast_to=Response, options=options, **streaming
         )
+
+    def _path(self, request: CompletionRequest) -> str:
+        """Where the request goes, below the base URL."""
+        return self.path
 
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
         """The same request for a stream."""
@@ -252,21 +230,6 @@ class SdkAdapter(ABC):
             return self._unanswered(error, request)
         found = select_headers(response.headers.raw)
         return self._answered_error(error_in(response.content), response.status_code, found, request)
-
-    def _answered_error(
-        self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
-    ) -> ProviderError:
-        """The error that the provider answered with, `error` as `error_in` reads it."""
-        answer = ErrorAnswer(
-            status,
-            self._codes_of(error),
-            str(error["message"]),
-            found,
-            self._limits(found),
-            from_api=not error["is_page"],
-            flagged=error["is_flagged"],
-        )
-        return self._errors.of_answer(answer, self.codes, request, time.time(), self.message_patterns)
 
     def _unanswered(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         """By the transport's exception, else by the class of the SDK's."""
@@ -315,95 +278,3 @@ class SdkAdapter(ABC):
         except BrokenStream as error:
             message = "the stream was cut off within an event" if at_end else str(error)
             raise self._unusable(InvalidResponse, message, request, limits) from error
-
-    def _answer(
-        self,
-        content: bytes,
-        request: CompletionRequest,
-        found: Mapping[str, str],
-        limits: tuple[LimitReport, ...],
-        warnings: tuple[str, ...],
-    ) -> Completion:
-        """The answer in a body that came whole. `warnings` are those about the request."""
-        body, more = self._json(content, request, limits)
-        if error := error_beside(body, self.answer_keys):
-            raise self._answered_error(error, status_in(error), found, request)
-        completion = self._whole(body, request, found, limits, (*warnings, *more))
-        return replace(completion, raw=body) if self._is_native(request) else completion
-
-    def _whole(
-        self,
-        body: Json,
-        request: CompletionRequest,
-        found: Mapping[str, str],
-        limits: tuple[LimitReport, ...],
-        warnings: tuple[str, ...],
-    ) -> Completion:
-        completion = self._errors.without_key_in(self._completion(body, request, found, limits))
-        return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
-
-    def _completion(
-        self,
-        body: Json,
-        request: CompletionRequest,
-        found: Mapping[str, str],
-        limits: tuple[LimitReport, ...],
-    ) -> Completion:
-        """The answer as a `Completion`; also of a body that was put together from a stream.
-
-        Raises where there is no usable answer. To a native request any end that the API gives is one.
-        """
-        answer = self._read_answer(body, request, found, limits)
-        content = content_for(request, answer.parts, answer.other, answer.finish)
-        finish, more = answer.finish, unknown_end(answer.finish, answer.reason)
-        if finish is None and is_whole(answer.used, request, content.written):
-            finish, more = FinishReason.OTHER, (NO_REASON,)
-        unusable = why_unusable(content.written, finish, answer.why, content.other)
-        if unusable and not (isinstance(finish, FinishReason) and self._may_be_empty(request, finish)):
-            cls, message = self._explained(*unusable, answer.reason)
-            raise self._unusable(cls, message, request, limits, answer.used, answer.reason)
-        usage, warnings = of_answer(answer.used, request, content.written)
-        return Completion(
-            content.text,
-            finish_with(content, finish if isinstance(finish, FinishReason) else FinishReason.OTHER),
-            usage,
-            answer.model or request.model,
-            limits,
-            warnings + more,
-            answer.request_id,
-            with_ids(parts_beyond_text(content)),
-        )
-
-    def _may_be_empty(self, request: CompletionRequest, finish: FinishReason) -> bool:
-        return self._is_native(request) and finish is not FinishReason.REFUSED
-
-    def _explained(
-        self, cls: type[ProviderError], message: str, reason: str
-    ) -> tuple[type[ProviderError], str]:
-        """`(error class, message)` of an unusable answer that ended with `reason`."""
-        return cls, message
-
-    def _json(
-        self, content: bytes, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
-    ) -> tuple[Json, tuple[str, ...]]:
-        try:
-            body, warnings = values.read_json(content)
-        except values.NotJson as error:
-            message = f"the answer is not JSON ({error})"
-            raise self._unusable(InvalidResponse, message, request, limits) from error
-        if not isinstance(body, dict):
-            raise self._unusable(InvalidResponse, "the answer is not a JSON object", request, limits)
-        return body, warnings
-
-    def _unusable(
-        self,
-        cls: type[ProviderError],
-        message: str,
-        request: CompletionRequest | None,
-        limits: tuple[LimitReport, ...],
-        used: Reported = NOTHING,
-        code: str = "",
-    ) -> ProviderError:
-        """The error of a 200 that is not an answer; it is billed where `used` can be true."""
-        usage = of_error(used, request) if request else None
-        return self._errors.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)

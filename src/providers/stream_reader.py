@@ -10,13 +10,14 @@ to a string of megabytes copies it each time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 from ..messages import Reasoning, Text, ToolCall
-from ..records import Completion
+from ..records import Completion, CompletionRequest
 from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from . import values
+from .answers import may_call_tools, reasoning_of, tool_names
 from .error_bodies import error_of
 from .prompts import Json
 from .sse import ServerSentEvent
@@ -42,10 +43,16 @@ class ErrorEvent(Exception):
 class StreamReader(ABC):
     """One stream. `native`: each event gets the bytes that it was received as."""
 
-    ending: str  # what a whole stream ends with, for people
+    ending: ClassVar[str]  # what a whole stream ends with, for people
+    origin: ClassVar[str]  # of `Reasoning`, without the model
 
-    def __init__(self, *, native: bool) -> None:
+    def __init__(
+        self, request: CompletionRequest, sent_as: Callable[[str], str] = str, *, native: bool
+    ) -> None:
         self.native = native
+        self._model = request.model
+        self._names = tool_names(request, sent_as)
+        self._may_call_tools = may_call_tools(request)
         self.whole = False  # an end of the stream here is the end of the answer
         self.terminated = False  # the stream's last event has come
         self.final_raw = b""  # of that event
@@ -72,6 +79,25 @@ class StreamReader(ABC):
     @abstractmethod
     def body(self) -> Json:
         """The answer as the API sends it without streaming."""
+
+    def last(self) -> Sequence[StreamEvent]:
+        """What is left to tell once the stream has ended."""
+        return ()
+
+    def called(self, number: int, ident: str, name: object, arguments: str, raw: bytes) -> StreamEvent:
+        """The first delta of a tool call; calls that were not asked for are none of the answer."""
+        if not self._may_call_tools:
+            return Passed(raw)
+        named = values.text(name)
+        return ToolCallDelta(number, ident, self._names.get(named, named), arguments, raw)
+
+    def continued(self, number: int, arguments: str, raw: bytes) -> StreamEvent:
+        """More of a tool call."""
+        return ToolCallDelta(number, "", "", arguments, raw) if self._may_call_tools else Passed(raw)
+
+    def thought(self, fields: Json, text: object, raw: bytes = b"") -> StreamEvent:
+        """The end of a block of reasoning with what its API wants back."""
+        return ReasoningDelta("", raw, reasoning_of(f"{self.origin}/{self._model}", fields, text))
 
     def one(self, found: list[StreamEvent], raw: bytes) -> Sequence[StreamEvent]:
         """The events of one chunk. A native stream has one event for each that was received."""
@@ -135,8 +161,8 @@ def deltas_of(completion: Completion) -> Iterable[StreamEvent]:
     for part in completion.parts or (Text(completion.text),):
         if isinstance(part, Text):
             yield TextDelta(part.text)
-        elif isinstance(part, Reasoning) and part.text:
-            yield ReasoningDelta(part.text)
+        elif isinstance(part, Reasoning):
+            yield ReasoningDelta(part.text, whole=part)
         elif isinstance(part, ToolCall):
             yield ToolCallDelta(number, part.id, part.name, part.arguments)
             number += 1
