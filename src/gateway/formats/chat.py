@@ -11,7 +11,6 @@ The API has no place for reasoning: it is not sent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -145,13 +144,6 @@ class _Chunks(Writer):
             return self._finish(event.completion)
         return b""
 
-    def _relayed(self, raw: bytes) -> bytes:
-        if raw.startswith(b"data: [DONE]"):
-            return b""
-        if not self._with_usage and b'"usage"' in raw and _has_only_usage(raw):
-            return b""  # it was asked for by this program alone
-        return raw + b"\n\n"
-
     def _chunk(self, delta: Json) -> bytes:
         return self._before + json_bytes(delta) + self._open
 
@@ -174,12 +166,3 @@ class _Chunks(Writer):
         return ended + b"data: %b\n\n" % json_bytes(
             {**head, "choices": [], "usage": _usage(completion.usage)}
         )
-
-
-def _has_only_usage(raw: bytes) -> bool:
-    """Whether a chunk has the usage and no choice."""
-    try:
-        found = json.loads(raw[raw.index(b"{") :])
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and not found.get("choices") and bool(found.get("usage"))

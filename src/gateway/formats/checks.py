@@ -67,14 +67,12 @@ class Checks(ABC):
             return value
         raise self.wrong_type(self.at(where, key), "boolean", value)
 
-    def number(
-        self, holder: Mapping[str, Any], key: str, low: float = -math.inf, high: float = math.inf
-    ) -> float | None:
+    def number(self, holder: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
         """A number of the body, integer or not."""
         value = holder.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if type(value) is not int and (type(value) is not float or not math.isfinite(value)):
             raise self.wrong_type(key, "number", value)
         if not low <= value <= high:
             raise self.out_of_range(key, value, low, high)

@@ -59,7 +59,7 @@ class MessagesFormat:
             return json_bytes(completion.raw)
         shown, blocks, calls = shows_thinking(request), list[Json](), 0
         for part in parts_of(completion):
-            if isinstance(part, Text):
+            if isinstance(part, Text) and part.text.strip():  # the API refuses others in the next turn
                 blocks.append({"type": "text", "text": part.text, "citations": None})
             elif isinstance(part, Reasoning):
                 blocks.extend(_thinking(part, shown=shown))
@@ -135,8 +135,12 @@ def _thinking(reasoning: Reasoning, *, shown: bool) -> list[Json]:
         word = seal(reasoning, with_text=False)
         return [{"type": "thinking", "thinking": reasoning.text, "signature": word}]
     if reasoning.opaque:
-        return [{"type": "redacted_thinking", "data": seal(reasoning, with_text=True)}]
+        return [_redacted(reasoning)]
     return []
+
+
+def _redacted(reasoning: Reasoning, place: int = -1) -> Json:
+    return {"type": "redacted_thinking", "data": seal(reasoning, with_text=True, place=place)}
 
 
 class _Events(Writer):
@@ -150,6 +154,7 @@ class _Events(Writer):
         self._calls = 0
         self._thought: list[str] = []  # of the open block of thinking
         self._before = b""  # of a delta of the open block
+        self._space = ""  # white space that a block of text begins with, if more than that comes
 
     def keep_alive(self) -> bytes:
         """As `StreamWriter.keep_alive`."""
@@ -166,7 +171,7 @@ class _Events(Writer):
         if type(event) is TextDelta:
             if self._kind == "text":
                 return self._delta(event.text)
-            return self._open("text", {"type": "text", "text": ""}) + self._delta(event.text)
+            return self._first_text(event.text)
         if type(event) is ToolCallDelta:
             return self._call_delta(event)
         if type(event) is ReasoningDelta:
@@ -174,6 +179,14 @@ class _Events(Writer):
         if type(event) is Finished:
             return self._finish(event.completion)
         return b""
+
+    def _first_text(self, text: str) -> bytes:
+        """Open a block of text: one of white space alone would be refused in the next turn."""
+        text = self._space + text
+        if not text.strip():
+            self._space = text
+            return b""
+        return self._open("text", {"type": "text", "text": ""}) + self._delta(text)
 
     def _delta(self, text: str) -> bytes:
         return b"%b%b}}\n\n" % (self._before, quoted(text))
@@ -183,7 +196,7 @@ class _Events(Writer):
 
     def _open(self, kind: str, block: Json) -> bytes:
         closed = self._close()
-        self._kind, self._index = kind, self._index + 1
+        self._kind, self._index, self._space = kind, self._index + 1, ""
         delta, key = _DELTAS[kind]
         start = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,' % self._index
         self._before = start + b'"delta":{"type":"%b","%b":' % (delta, key)
@@ -208,14 +221,17 @@ class _Events(Writer):
         return opening + self._delta(event.arguments) if event.arguments else opening
 
     def _reasoning_delta(self, event: ReasoningDelta) -> bytes:
-        found = b""
+        found = b"" if self._kind == "thinking" else self._close()
         if event.text and self._shows:
             if self._kind != "thinking":
-                found = self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+                found += self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             found += self._delta(event.text)
         if event.text:
             self._thought.append(event.text)
-        return found if event.whole is None else found + self._end_thought(event.whole)
+        if event.whole is None:
+            return found
+        self._wholes += bool(event.whole.opaque)
+        return found + self._end_thought(event.whole)
 
     def _end_thought(self, whole: Reasoning) -> bytes:
         if self._kind == "thinking":
@@ -227,9 +243,11 @@ class _Events(Writer):
                 found = self._open("thinking", {**block, "thinking": "", "signature": ""})
                 found += self._delta(text) + self._close_thinking(whole)
             else:
-                found = self._open("redacted_thinking", block)
-                found += self._close()
+                found = self._redacted(block)
         return found
+
+    def _redacted(self, block: Json) -> bytes:
+        return self._open("redacted_thinking", block) + self._close()
 
     def _close_thinking(self, whole: Reasoning) -> bytes:
         self._kind, self._thought = "", []
@@ -239,7 +257,8 @@ class _Events(Writer):
     def _finish(self, completion: Completion) -> bytes:
         delta = {"stop_reason": _FINISH[end_of(completion)], "stop_sequence": None}
         ended = {"type": "message_delta", "delta": delta, "usage": _usage(completion.usage)}
-        return self._close() + named_event("message_delta", ended) + _STOP
+        late = b"".join(self._redacted(_redacted(part, place)) for place, part in self._unwritten(completion))
+        return (late or self._close()) + named_event("message_delta", ended) + _STOP
 
 
 _DELTAS = {

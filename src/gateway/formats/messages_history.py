@@ -15,7 +15,7 @@ from ...messages import ContentPart, Document, Image, Message, Reasoning, Text, 
 from .base import Json
 from .checks import Checks
 from .fields import content_of
-from .sealing import BrokenSealError, is_sealed, unseal
+from .sealing import BrokenSealError, Unsealing, is_sealed
 
 _ROLES = ("user", "assistant")
 _BLOCKS = {
@@ -133,19 +133,21 @@ class MessagesHistory:
     def _blocks(self, role: str, message: Json, content: list[Any], i: int) -> Json | None:
         parts: list[ContentPart] = []
         kept: list[Json] = []
+        unsealing = Unsealing()
         for j, block in enumerate(content):
             where = f"messages.{i}.content.{j}"
             if type(block) is not dict:
                 raise self._checks.wrong_type(where, "object", block)
             if self._is_foreign(block):
-                parts.extend(self._unsealed(block, where))
+                parts.extend(self._unsealed(block, where, unsealing))
                 continue
             kept.append(block)
             parts.extend(self._block(role, block, where, i))
+        unsealing.put_back(parts)
         self._add(role, parts)
-        if role == "assistant" and kept:
-            has_calls = any(block["type"] == "tool_use" for block in kept)
-            self.lacks_thinking = has_calls and kept[0]["type"] not in _THOUGHTS
+        if role == "assistant":
+            kinds = [block["type"] for block in kept]
+            self.lacks_thinking = "tool_use" in kinds and kinds[0] not in _THOUGHTS
         if len(kept) == len(content):
             return message
         return {**message, "content": kept} if kept else None
@@ -261,16 +263,14 @@ class MessagesHistory:
     def _is_foreign(self, block: Json) -> bool:
         return block.get("type") in _THOUGHTS and is_sealed(block.get("signature") or block.get("data"))
 
-    def _unsealed(self, block: Json, where: str) -> Iterator[Reasoning]:
+    def _unsealed(self, block: Json, where: str, unsealing: Unsealing) -> list[Reasoning]:
         name = "signature" if block["type"] == "thinking" else "data"
         text = self._checks.text(block, "thinking", f"{where}.thinking") or ""
         try:
-            reasoning = unseal(block[name], text)
+            return unsealing.read(block[name], text)
         except BrokenSealError as error:
             message = f"Invalid `{name}` in `{block['type']}` block: {error}"
             raise self._checks.refused(message, where) from error
-        if reasoning.opaque:
-            yield reasoning
 
 
 def _is_marked(block: Json) -> bool:

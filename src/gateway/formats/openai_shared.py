@@ -130,7 +130,7 @@ def chosen(choice: Any, tools: tuple[Tool, ...], named: str | None) -> str:
 def narrowed(tools: tuple[Tool, ...], names: Iterable[object]) -> tuple[Tool, ...]:
     """The tools that a choice of allowed tools leaves: other APIs get no others."""
     wanted = list(names)
-    known = {tool.name for tool in tools}
+    known = [tool.name for tool in tools]
     if not wanted or any(name not in known for name in wanted):
         text = "Invalid value for 'tool_choice': an allowed tool is not found in 'tools'."
         raise CHECKS.refused(text, "tool_choice", "invalid_value")

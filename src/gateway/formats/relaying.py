@@ -23,6 +23,7 @@ class Writer(ABC):
     def __init__(self, served: Served) -> None:
         self._served = served
         self._relays: bool | None = None
+        self._wholes = 0  # how much reasoning has been written with what is opaque in it
 
     def event(self, event: StreamEvent) -> bytes:
         """As `StreamWriter.event`. Raises InvalidResponse for deltas that no stream of the API can hold."""
@@ -31,6 +32,15 @@ class Writer(ABC):
         if self._relays is None:
             return self._first(event)
         return self._written(event)
+
+    def _unwritten(self, completion: Completion) -> Iterator[tuple[int, Reasoning]]:
+        """Reasoning that the model wants back and that no delta has brought, with its place in the answer."""
+        found = [
+            (place, part)
+            for place, part in enumerate(completion.parts)
+            if isinstance(part, Reasoning) and part.opaque
+        ]
+        yield from found[self._wholes :]
 
     def _first(self, event: StreamEvent) -> bytes:
         if event.raw:

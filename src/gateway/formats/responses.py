@@ -166,7 +166,10 @@ class _Events(Writer):
             found += self._delta(event.text)
         elif event.text:
             self._texts.append(event.text)
-        return found if event.whole is None else found + self._close_reasoning(event.whole)
+        if event.whole is None:
+            return found
+        self._wholes += bool(event.whole.opaque)
+        return found + self._close_reasoning(event.whole)
 
     def _open_summary(self) -> bytes:
         item = {"id": self._item_id, "type": "reasoning", "summary": []}
@@ -222,15 +225,19 @@ class _Events(Writer):
             at, part = self._place(summary_index=0), item["summary"][0]
             found += self._event("response.reasoning_summary_text.done", {**at, "text": text})
             found += self._event("response.reasoning_summary_part.done", {**at, "part": part})
-        else:
-            bare = {**item, "encrypted_content": None}
-            found += self._event(
-                "response.output_item.added", {"output_index": len(self._output), "item": bare}
-            )
-        return found + self._done(item)
+            return found + self._done(item)
+        return found + self._sealed(item)
+
+    def _sealed(self, item: Json) -> bytes:
+        """An item of reasoning that nobody reads."""
+        added = {"output_index": len(self._output), "item": {**item, "encrypted_content": None}}
+        return self._event("response.output_item.added", added) + self._done(item)
 
     def _finish(self, completion: Completion) -> bytes:
         is_cut = end_of(completion) in _CUT
         closed = self._close("incomplete" if is_cut else "completed")
+        for place, reasoning in self._unwritten(completion):
+            self._open("reasoning", "rs")
+            closed += self._sealed(reasoning_item(self._item_id, reasoning, shown=False, place=place))
         response = ended(self._response, completion, self._output)
         return closed + self._event(f"response.{response['status']}", {"response": response})

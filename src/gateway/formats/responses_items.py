@@ -16,7 +16,7 @@ from ...messages import ContentPart, Document, Image, Message, Reasoning, Text, 
 from .base import Json
 from .fields import content_of
 from .openai_shared import CHECKS, is_marked, read_file, read_image, read_name
-from .sealing import BrokenSealError, is_sealed, unseal
+from .sealing import BrokenSealError, Unsealing, is_sealed
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _PARTS = {
@@ -36,6 +36,7 @@ class Items:
         self._origin = f"responses/{model}"
         self._role = ""  # of the message that is being collected
         self._parts: list[ContentPart] = []
+        self._unsealing = Unsealing()
         self._called: set[str] = set()
         self._open: dict[str, None] = {}  # calls without an output yet, in their order
         self._foreign: set[int] = set()  # numbers of items that OpenAI does not get
@@ -86,6 +87,7 @@ class Items:
         self._parts.extend(parts)
 
     def _end_message(self) -> None:
+        self._unsealing.put_back(self._parts)
         if self._parts or self._role == "assistant":
             self.messages.append(Message(self._role, content_of(self._parts)))
         self._role, self._parts = "", []
@@ -175,9 +177,9 @@ class Items:
             return
         self._foreign.add(i)
         try:
-            reasoning = unseal(word, text)
+            found = self._unsealing.read(word, text)
         except BrokenSealError as error:
             at = f"{where}.encrypted_content"
             message = f"The encrypted content for item {item.get('id')} could not be verified: {error}."
             raise CHECKS.refused(message, at, "invalid_encrypted_content") from error
-        self._add("assistant", *((reasoning,) if reasoning.opaque else ()))
+        self._add("assistant", *found)

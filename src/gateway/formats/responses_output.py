@@ -114,14 +114,14 @@ def call_item(ident: str, call: ToolCall, status: str = "completed") -> Json:
     }
 
 
-def reasoning_item(ident: str, reasoning: Reasoning, *, shown: bool) -> Json:
+def reasoning_item(ident: str, reasoning: Reasoning, *, shown: bool, place: int = -1) -> Json:
     """What the model thought, sealed, and readable where the caller asked for it."""
     is_shown = shown and bool(reasoning.text)
     return {
         "id": ident,
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": reasoning.text}] if is_shown else [],
-        "encrypted_content": seal(reasoning, with_text=not is_shown),
+        "encrypted_content": seal(reasoning, with_text=not is_shown, place=place),
     }
 
 

@@ -13,18 +13,22 @@ import base64
 import binascii
 import json
 
-from ...messages import Reasoning
+from ...messages import ContentPart, Reasoning
 
 PREFIX = "orchestrator-reasoning-1."
+_CHANGED = "the reasoning of an earlier answer has been changed"
 
 
 class BrokenSealError(ValueError):
     """It begins like what `seal` writes and is something else."""
 
 
-def seal(reasoning: Reasoning, *, with_text: bool) -> str:
-    """The reasoning as one word. `with_text`: its text does not stand beside it."""
-    values = [reasoning.opaque, reasoning.origin, reasoning.text if with_text else ""]
+def seal(reasoning: Reasoning, *, with_text: bool, place: int = -1) -> str:
+    """The reasoning as one word. `with_text`: its text does not stand beside it.
+
+    `place`: its number among the parts of the answer, where it could not be written there; -1: it was.
+    """
+    values = [reasoning.opaque, reasoning.origin, reasoning.text if with_text else "", place]
     return PREFIX + base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
@@ -33,15 +37,37 @@ def is_sealed(word: object) -> bool:
     return type(word) is str and word.startswith(PREFIX)
 
 
-def unseal(word: str, text: str = "") -> Reasoning:
-    """The reasoning; `text` is what stands beside it. Raises BrokenSealError."""
+class Unsealing:
+    """The sealed reasoning of one answer, read into its parts. Nobody wants back what has nothing opaque."""
+
+    def __init__(self) -> None:
+        self._late: list[tuple[int, Reasoning]] = []  # with the place that it belongs to
+
+    def read(self, word: str, text: str) -> list[Reasoning]:
+        """What is a part here; `text` is what stands beside the word. Raises BrokenSealError."""
+        reasoning, place = _unseal(word, text)
+        if not reasoning.opaque:
+            return []
+        if place < 0:
+            return [reasoning]
+        self._late.append((place, reasoning))
+        return []
+
+    def put_back(self, parts: list[ContentPart]) -> None:
+        """When the parts are complete: those that came behind the answer go where they were written."""
+        for place, reasoning in sorted(self._late, key=lambda each: each[0]):
+            parts.insert(place, reasoning)
+        self._late = []
+
+
+def _unseal(word: str, text: str) -> tuple[Reasoning, int]:
     try:
         values = json.loads(base64.b64decode(word[len(PREFIX) :], altchars=b"-_", validate=True))
-        if values[0]:
-            json.loads(values[0])
-        opaque, origin, own = values
-    except (binascii.Error, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise BrokenSealError("the reasoning of an earlier answer has been changed") from error
-    if not (type(opaque) is type(origin) is type(own) is str):
-        raise BrokenSealError("the reasoning of an earlier answer has been changed")
-    return Reasoning(opaque, origin, own or text)
+        opaque, origin, own, place = values
+        if opaque:
+            json.loads(opaque)
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+        raise BrokenSealError(_CHANGED) from error
+    if not (type(opaque) is type(origin) is type(own) is str and type(place) is int):
+        raise BrokenSealError(_CHANGED)
+    return Reasoning(opaque, origin, own or text), place

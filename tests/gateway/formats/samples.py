@@ -107,9 +107,12 @@ def data_in(stream: bytes) -> list[Any]:
     return found
 
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
-NAMES = st.from_regex(r"[a-z][a-zA-Z0-9_-]{0,20}", fullmatch=True)
-ARGUMENTS = st.dictionaries(NAMES, st.one_of(st.integers(-9, 9), TEXTS, st.none()), max_size=3)
+TEXTS = st.one_of(
+    st.sampled_from(["a", "The moon pulls.", ' "high"\n', "\u2028\u2713 \U0001f30a", "\t{}", "\x00."]),
+    st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=12),
+)
+NAMES = st.sampled_from(["f", "get_weather", "a-B_9"])
+ARGUMENTS = st.dictionaries(NAMES, st.one_of(st.integers(-9, 9), TEXTS, st.none()), max_size=2)
 REASONING = st.builds(
     Reasoning,
     st.one_of(ARGUMENTS, TEXTS).map(json.dumps),
