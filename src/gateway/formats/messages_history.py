@@ -17,12 +17,12 @@ from .checks import Checks
 from .fields import content_of
 from .sealing import BrokenSealError, Unsealing, is_sealed
 
-_ROLES = ("user", "assistant")
+_ROLES = ("user", "assistant", "system")
 _BLOCKS = {
     "user": ("text", "image", "document", "tool_result"),
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
 }
-_OF_THE_OTHER = {role: _BLOCKS[other] for role, other in (("user", "assistant"), ("assistant", "user"))}
+_OF_THE_OTHER = {"user": _BLOCKS["assistant"], "assistant": _BLOCKS["user"]}
 _IN_RESULTS = ("text", "image", "document")
 _THOUGHTS = ("thinking", "redacted_thinking")
 
@@ -61,15 +61,18 @@ class MessagesHistory:
 
     def _system(self, body: Mapping[str, Any]) -> None:
         system = body.get("system")
-        if system is None or system == "":
-            return
-        if type(system) is str:
-            self.messages.append(Message("system", system))
+        if system is not None and system != "":
+            self._system_prompt(body, "system", "")
+
+    def _system_prompt(self, holder: Mapping[str, Any], key: str, where: str) -> None:
+        content, at = holder.get(key), self._checks.at(where, key)
+        if type(content) is str:
+            self.messages.append(Message("system", content))
             return
         parts = [
-            self._text(block, f"system.{j}")
-            for j, block in enumerate(self._checks.objects(body, "system") or ())
-            if self._kind(block, f"system.{j}", ("text",))
+            self._text(block, f"{at}.{j}")
+            for j, block in enumerate(self._checks.objects(holder, key, where) or ())
+            if self._kind(block, f"{at}.{j}", ("text",))
         ]
         if parts:
             self.messages.append(Message("system", content_of(parts)))
@@ -87,9 +90,14 @@ class MessagesHistory:
         where, content = f"messages.{i}", message.get("content")
         role = self._checks.required_text(message, "role", where)
         if role not in _ROLES:
-            raise self._wrong_role(role, where)
+            raise self._checks.wrong_value(f"{where}.role", role, _ROLES)
         if i == 0 and role != "user":
             raise self._checks.refused('first message must use the "user" role', "messages")
+        if content is None:
+            raise self._checks.missing(f"{where}.content")
+        if role == "system":  # models take it or not; it belongs to no turn
+            self._system_prompt(message, "content", where)
+            return message
         self._enter(role)
         if type(content) is str:  # most messages
             if not content and role == "user":
@@ -98,19 +106,9 @@ class MessagesHistory:
             self.messages.append(Message(role, content))
             self.lacks_thinking &= role == "user"
             return message
-        if content is None:
-            raise self._checks.missing(f"{where}.content")
         if type(content) is not list:
             raise self._checks.refused("Input should be a valid string or list", f"{where}.content")
         return self._blocks(role, message, content, i)
-
-    def _wrong_role(self, role: str, where: str) -> Exception:
-        if role != "system":
-            return self._checks.wrong_value(f"{where}.role", role, _ROLES)
-        text = (
-            'Unexpected role "system". The Messages API accepts a top-level `system` parameter, not "system"'
-        )
-        return self._checks.refused(f"{text} as an input message role.", "messages")
 
     def _enter(self, role: str) -> None:
         """Messages of the same role that follow each other are one turn, as the API joins them."""

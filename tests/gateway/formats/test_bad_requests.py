@@ -186,7 +186,8 @@ ANTHROPIC: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": None}, "messages", "messages: Field required"),
     ({"messages": []}, "messages", "at least one message is required"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "messages", 'first message must use the "user"'),
-    (messages({"role": "system", "content": "x"}), "messages", 'Unexpected role "system"'),
+    (messages({"role": "system", "content": [{"type": "image"}]}), "messages.1.content.0", "tag 'image'"),
+    (messages({"role": "system", "content": 3}), "messages.1.content", "valid list"),
     (
         messages({"role": "tool", "content": "x"}),
         "messages.1.role",

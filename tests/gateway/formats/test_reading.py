@@ -327,6 +327,7 @@ def test_a_conversation_of_messages() -> None:
                     {"type": "text", "text": "Go on."},
                 ],
             },
+            {"role": "system", "content": "Be briefer."},
         ],
     )
     assert plain(found.messages) == [
@@ -339,6 +340,7 @@ def test_a_conversation_of_messages() -> None:
         ),
         ("tool", (ToolResult("t1", (Image("image/png", PNG),), is_error=True, cache=True),)),
         ("user", (Text("Go on."),)),
+        ("system", (Text("Be briefer."),)),
     ]
 
 
