@@ -15,7 +15,7 @@ from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
-from .answers import Answer, content_for, finish_with, parts_beyond_text, with_ids
+from .answers import Answer, content_for, finish_with
 from .error_bodies import error_beside, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory
@@ -98,7 +98,7 @@ class AnswerReader(ABC):
         Raises where there is no usable answer. To a native request any end that the API gives is one.
         """
         answer = self._read_answer(body, request, found, limits)
-        content = content_for(request, answer.parts, answer.other, answer.finish)
+        content = content_for(answer, request)
         finish, more = answer.finish, unknown_end(answer.finish, answer.reason)
         if finish is None and is_whole(answer.used, request, content.written):
             finish, more = FinishReason.OTHER, (NO_REASON,)
@@ -115,7 +115,7 @@ class AnswerReader(ABC):
             limits,
             warnings + more,
             answer.request_id,
-            with_ids(parts_beyond_text(content)),
+            content.parts,
         )
 
     def _may_be_empty(self, request: CompletionRequest, finish: FinishReason) -> bool:

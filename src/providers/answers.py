@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from ..messages import ContentPart, Reasoning, Text, ToolCall, tool_calls_in
@@ -22,32 +22,16 @@ ID_CHARS = 500  # of a tool call
 NOT_ASKED_FOR = "tool calls that were not asked for"
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The parts of an answer in their order. `other`: what it holds beside them, in words."""
+class Content(NamedTuple):
+    """What the caller gets of an answer, and what that is compared with."""
 
-    parts: tuple[ContentPart, ...]
-    other: str = ""
-
-    @property
-    def text(self) -> str:
-        """All text, without reasoning and calls."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
-
-    @property
-    def calls(self) -> tuple[ToolCall, ...]:
-        """All calls."""
-        return tool_calls_in(self.parts)
-
-    @property
-    def written(self) -> str:
-        """All that the model wrote for the caller: what its output tokens are compared with."""
-        calls = self.calls
-        return self.text + "".join(call.name + call.arguments for call in calls) if calls else self.text
+    text: str
+    written: str  # all that the model wrote for the caller, calls included: its output tokens are of this
+    parts: tuple[ContentPart, ...] = ()  # where they are more than the text
+    other: str = ""  # what the answer holds beside them, in words
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer as an adapter has read it. `why`: the end in the provider's words, for an error."""
 
     parts: Sequence[ContentPart]
@@ -65,29 +49,27 @@ def may_call_tools(request: CompletionRequest) -> bool:
     return bool(request.tools) or request.native is not None
 
 
-def content_for(
-    request: CompletionRequest, parts: Iterable[ContentPart], other: str, finish: Finish | None
-) -> Content:
+def content_for(answer: Answer, request: CompletionRequest) -> Content:
     """What the caller gets of the parts of an answer.
 
     A call that a token limit has cut in its middle is left out: nobody can make it.
     """
-    found = tuple(part for part in parts if not isinstance(part, Text) or part.text)
+    parts = answer.parts
+    if len(parts) == 1 and type(parts[0]) is Text:  # nearly always
+        return Content(parts[0].text, parts[0].text, other=answer.other)
+    text = "".join(part.text for part in parts if isinstance(part, Text))
     if not may_call_tools(request):
-        return _only_text(found, other)
-    if finish is FinishReason.LENGTH:
-        found = tuple(part for part in found if not isinstance(part, ToolCall) or _is_whole(part))
-    return Content(found, other)
+        return Content(text, text, other=_unwanted(parts) or answer.other)
+    if answer.finish is FinishReason.LENGTH:
+        parts = [part for part in parts if not isinstance(part, ToolCall) or _is_whole(part)]
+    called = "".join(call.name + call.arguments for call in tool_calls_in(parts))
+    return Content(text, text + called, _beyond_text(parts), answer.other)
 
 
-def _only_text(parts: Sequence[ContentPart], other: str) -> Content:
-    """The texts; the rest is named only."""
+def _unwanted(parts: Iterable[ContentPart]) -> str:
+    """What the parts are beside text, in words."""
     kinds = {type(part) for part in parts}
-    if ToolCall in kinds:
-        other = NOT_ASKED_FOR
-    elif Reasoning in kinds:
-        other = other or "reasoning"
-    return Content(tuple(part for part in parts if isinstance(part, Text)), other)
+    return NOT_ASKED_FOR if ToolCall in kinds else "reasoning" if Reasoning in kinds else ""
 
 
 def _is_whole(call: ToolCall) -> bool:
@@ -99,26 +81,39 @@ def _is_whole(call: ToolCall) -> bool:
 
 def finish_with(content: Content, finish: FinishReason) -> FinishReason:
     """The finish reason beside these parts: some servers stop for a call without saying so."""
-    return FinishReason.TOOL if content.calls and finish is FinishReason.STOP else finish
+    has_calls = finish is FinishReason.STOP and tool_calls_in(content.parts)
+    return FinishReason.TOOL if has_calls else finish
 
 
-def parts_beyond_text(content: Content) -> tuple[ContentPart, ...]:
-    """The parts where they are more than text, texts in a row as one; else nothing."""
-    if all(isinstance(part, Text) for part in content.parts):
-        return ()
+def _beyond_text(parts: Iterable[ContentPart]) -> tuple[ContentPart, ...]:
+    """The parts where they are more than text, texts in a row as one; else nothing.
+
+    A call without an id gets one: those of Gemini and of some other servers may have none.
+    """
     found: list[ContentPart] = []
-    for part in content.parts:
+    for part in parts:
         last = found[-1] if found else None
-        if isinstance(part, Text) and isinstance(last, Text):
-            found[-1] = replace(last, text=last.text + part.text)
+        if isinstance(part, Text):
+            if isinstance(last, Text):
+                found[-1] = Text(last.text + part.text)
+            elif part.text:
+                found.append(part)
+        elif isinstance(part, ToolCall) and not part.id:
+            found.append(replace(part, id=new_call_id()))
         else:
             found.append(part)
-    return tuple(found)
+    return () if all(isinstance(part, Text) for part in found) else tuple(found)
+
+
+def new_call_id() -> str:
+    """For a call that came without an id. A stream gives it to the call before its first delta."""
+    return f"call_{uuid4().hex[:24]}"
 
 
 def tool_names(request: CompletionRequest, sent_as: Callable[[str], str]) -> Mapping[str, str]:
-    """The caller's names of tools, by those that were sent in their place."""
-    return {sent_as(tool.name): tool.name for tool in request.tools}
+    """The caller's names of tools by those that were sent in their place, where they differ."""
+    pairs = ((sent_as(tool.name), tool.name) for tool in request.tools)
+    return {sent: name for sent, name in pairs if sent != name}
 
 
 def tool_call(ident: object, name: object, arguments: object, names: Mapping[str, str]) -> ToolCall | None:
@@ -139,16 +134,3 @@ def json_text(value: Any) -> str:
 def reasoning_of(origin: str, fields: Mapping[str, Any], text: object) -> Reasoning:
     """Reasoning with the fields that its API wants back."""
     return Reasoning(json_text(fields), origin, text if isinstance(text, str) else "")
-
-
-def with_ids(parts: Iterable[ContentPart]) -> tuple[ContentPart, ...]:
-    """The parts, with an id for each call that came without one: Gemini's and some servers' do."""
-    return tuple(
-        replace(part, id=new_call_id()) if isinstance(part, ToolCall) and not part.id else part
-        for part in parts
-    )
-
-
-def new_call_id() -> str:
-    """For a call that came without one."""
-    return f"call_{uuid4().hex[:24]}"

@@ -127,7 +127,8 @@ class AnthropicAdapter(SdkAdapter):
         messages: Sequence[Message] = request.messages
         if request.cached_turns and _marks_in(messages) < MOST_MARKS:
             messages = with_mark(messages, request.cached_turns, ROLES)
-        messages, schema = apply_schema(request, self._schema_form, messages)
+        in_words = bool(request.parameters.get("schema_in_words"))
+        messages, schema = apply_schema(request, self._schema_form, messages, in_words=in_words)
         turns, of_turns = rendered_messages(messages, request.model)
         tools, of_tools = rendered_tools(request)
         body: Json = {"model": request.model, "max_tokens": request.max_tokens, **turns, **tools}

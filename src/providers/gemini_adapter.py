@@ -64,9 +64,12 @@ class GeminiAdapter(SdkAdapter):
         return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]
 
     def _rendered(self, request: CompletionRequest) -> Rendered:
-        messages, schema = apply_schema(request, self._schema_form, request.messages)
+        needs_signatures = request.parameters.get("thinking") != "budget"  # from Gemini 3 on
+        in_words = bool(request.parameters.get("schema_in_words"))
+        in_words |= bool(request.tools) and not needs_signatures  # no JSON beside functions before Gemini 3
+        messages, schema = apply_schema(request, self._schema_form, request.messages, in_words=in_words)
         config: Json = {"max_output_tokens": request.max_tokens}
-        if request.response_schema is not None and not request.parameters.get("schema_in_words"):
+        if request.response_schema is not None and not in_words:
             config["response_mime_type"] = "application/json"  # every model can be held to JSON
         if schema is not None:
             config["response_schema"] = schema
@@ -76,7 +79,6 @@ class GeminiAdapter(SdkAdapter):
             config["top_p"] = request.top_p
         if request.stop:
             config["stop_sequences"] = list(request.stop)
-        needs_signatures = request.parameters.get("thinking") != "budget"  # from Gemini 3 on
         system, contents, of_turns = rendered_contents(
             messages, request.model, needs_signatures=needs_signatures
         )

@@ -14,6 +14,7 @@ _STARTS = (
     ("UklGR", "image/webp"),
     ("JVBERi0", "application/pdf"),
 )
+_KIND_CHARS = 60  # of a media type in a warning
 _PLAIN = ("text/", "application/json", "application/xml", "application/yaml")
 
 
@@ -41,5 +42,5 @@ def text_document(part: Document, text: str) -> Text:
 def left_out(part: Media, api: str) -> tuple[Text, str]:
     """`(text in its place, warning)` for an image or a document that an API does not take."""
     noun = "image" if isinstance(part, Image) else "document"
-    kind = "a URL" if part.url else media_type(part) or "an unknown type"
+    kind = "a URL" if part.url else media_type(part)[:_KIND_CHARS] or "an unknown type"
     return Text(f"[{noun} left out]"), f"{noun} left out: {api} does not take {kind}"

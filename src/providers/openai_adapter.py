@@ -190,7 +190,8 @@ class OpenAIAdapter(SdkAdapter):
         messages: Sequence[Message] = request.messages
         if has_marks:
             messages = with_mark(messages, request.cached_turns, ("system", "user", "tool"))
-        messages, schema = apply_schema(request, self._schema_form, messages)
+        in_words = bool(request.parameters.get("schema_in_words"))
+        messages, schema = apply_schema(request, self._schema_form, messages, in_words=in_words)
         turns, warnings = rendered_messages(messages, request.model, marks=has_marks)
         body: Json = {
             "model": request.model,

@@ -24,21 +24,23 @@ def apply_schema(
     request: CompletionRequest,
     form_of: Callable[[Mapping[str, Any]], Form],
     messages: Sequence[Message],
+    *,
+    in_words: bool,
 ) -> tuple[Sequence[Message], Json | None]:
     """`(messages, schema as the API takes it)` for the answer that is wanted; None: no schema is sent.
 
-    `messages` are the request's, with their cache marks. If the API's form loses part of the schema, the
-    whole schema is added to them as text in a system message.
+    `messages` are the request's, with their cache marks. If the API's form loses part of the schema, or none
+    is to be sent (`in_words`), the whole schema is added to them as text in a system message.
     """
     schema = request.response_schema
     if schema is None:
         return messages, None
-    form = NOT_EXPRESSIBLE if request.parameters.get("schema_in_words") else form_of(schema)
+    form = NOT_EXPRESSIBLE if in_words else form_of(schema)
     if form.complete:
         return messages, form.schema
-    in_words = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
+    said = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
     first = leading_system(messages)
-    return (*messages[:first], in_words, *messages[first:]), form.schema
+    return (*messages[:first], said, *messages[first:]), form.schema
 
 
 Finish = FinishReason | type[ProviderError]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import count
 from typing import Any, ClassVar
@@ -169,7 +168,7 @@ class SdkAdapter(AnswerReader):
         else:
             body = native_body(request.native, request, requires_max_tokens=self.requires_max_tokens)
             rendered = Rendered(body, headers=native_headers(request.native))
-        return replace(rendered, body=self._streamed(rendered.body, request)) if stream else rendered
+        return rendered._replace(body=self._streamed(rendered.body, request)) if stream else rendered
 
     async def _exchange(
         self,

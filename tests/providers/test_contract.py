@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
 from src.records import FinishReason, Usage
 from src.simulator.process import SimulatorProcess
+from src.stream_events import Finished, ToolCallDelta
 
 from ..simulator.media import b64, gif, pdf, png
 from .conftest import API_FORMATS, KEY, MODELS, access_to, ask
@@ -405,3 +407,24 @@ async def test_a_call_that_is_given_up_leaves_the_adapter_usable(
             await adapter.complete(ask(adapter.name))
     faulty.patch(adapter.name, {"faults": {fault: None}})
     assert (await adapter.complete(ask(adapter.name))).text
+
+
+async def test_a_streamed_answer_has_the_parts_of_a_whole_one(
+    adapter: ProviderAdapter, faulty: SimulatorProcess
+) -> None:
+    named = Tool("9 odd.name" * 9, "Odd.")  # which no API takes as it is
+    text = f"call {WEATHER.name} and {CLOCK.name}"
+    request = ask(adapter.name, text, tools=(WEATHER, CLOCK, named), reasoning_effort="low", max_tokens=4_000)
+    for asked in (request, replace(request, tool_choice=named.name, reasoning_effort=None)):
+        whole = await adapter.complete(asked)
+        events = [event async for event in adapter.stream(asked)]
+        last = events[-1]
+        assert isinstance(last, Finished)
+        streamed = last.completion
+        assert [type(part) for part in streamed.parts] == [type(part) for part in whole.parts]
+        calls, deltas = tool_calls_in(streamed.parts), [e for e in events if isinstance(e, ToolCallDelta)]
+        assert [call.name for call in calls] == [call.name for call in tool_calls_in(whole.parts)]
+        assert [(delta.id, delta.name) for delta in deltas if delta.name] == [
+            (call.id, call.name) for call in calls
+        ]
+        assert streamed.finish_reason is FinishReason.TOOL

@@ -374,6 +374,15 @@ def test_strict_tools_stay_strict_where_the_api_can_hold_to_their_schema() -> No
     )
 
 
+@pytest.mark.parametrize(("thinking", "in_words"), [("budget", True), ("effort", False)])
+def test_a_schema_beside_tools_is_said_in_words_before_gemini_3(thinking: str, in_words: bool) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    request = ask("gemini", tools=(WEATHER,), response_schema=schema, parameters={"thinking": thinking})
+    sent = ADAPTERS["gemini"]._render(request).body
+    assert ("response_mime_type" not in sent["generation_config"]) is in_words
+    assert ("JSON schema" in sent["system"]) is in_words
+
+
 def test_parallel_calls_are_switched_off_where_the_api_can() -> None:
     facts: Json = {"tools": (WEATHER,), "parallel_tool_calls": False}
     assert body("openai", USER, **facts)["parallel_tool_calls"] is False
