@@ -13,6 +13,7 @@ from .. import key_trust
 from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, option_of, read_schema
 from ..errors import InputError, unreadable
 from ..logging_setup import LEVELS
+from ..messages import REASONING_EFFORTS
 from ..settings import TIERS
 from .session import Options
 
@@ -21,7 +22,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = "Output JSON."
 QUIET = "Print only errors, warnings and totals."
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
-PLAIN_FIELDS = ("task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "system")
+PLAIN_FIELDS = (
+    "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "system",
+)  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EVERYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -148,6 +151,13 @@ ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--seed",),
         {"type": int, "metavar": "N", "help": "Seed for sampling, for models that take one."},
+    ),
+    (
+        ("--reasoning-effort",),
+        {
+            "type": click.Choice(REASONING_EFFORTS),
+            "help": "How much the model reasons before it answers (default: the model's own).",
+        },
     ),
     (
         ("--system",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from ..core.intake import (
@@ -17,6 +16,7 @@ from ..core.intake import (
     what_it_sends,
 )
 from ..errors import InputError
+from ..messages import TOOL_CHOICES
 from ..records import Task
 from ..settings import Settings
 
@@ -87,7 +87,8 @@ class TaskMaker:
 def _row_of(task: Task, now: float) -> dict[str, Any]:
     """The keys of a task file that make this task."""
     row = {name: getattr(task, name) for name in TaskFields.model_fields if hasattr(task, name)}
-    row["messages"] = [asdict(message) for message in task.messages]
+    if task.tool_choice and task.tool_choice not in TOOL_CHOICES:
+        row["tool_choice"] = {"type": "function", "function": {"name": task.tool_choice}}
     if task.deadline_at is not None:
         row["deadline_s"] = task.deadline_at - now
     lists = {name: list(value) for name, value in row.items() if isinstance(value, tuple)}

@@ -21,6 +21,7 @@ class TaskOptions(TypedDict, total=False):
     temperature: float | None
     top_p: float | None
     seed: int | None
+    reasoning_effort: str | None
     system: str | None
     response_schema: Mapping[str, Any] | None
     choices: Sequence[str] | None

@@ -135,12 +135,12 @@ BAD_ROWS = {
     "message no object": ('{"messages": ["hi"]}', "'messages[0]' must be an object, not text"),
     "bad role": (
         '{"messages": [{"role": "human", "content": "a"}]}',
-        "'messages[0].role' must be one of 'system', 'user' or 'assistant', not 'human'",
+        "'messages[0].role' must be one of 'system', 'developer', 'user', 'assistant' or 'tool', not 'human'",
     ),
     "no content": ('{"messages": [{"role": "user"}]}', "'messages[0].content' is missing"),
     "content of parts": (
-        '{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}',
-        "'messages[0].content' must be text, not a list",
+        '{"messages": [{"role": "user", "content": {"type": "text", "text": "a"}}]}',
+        "'messages[0].content' must be text or a list of parts, not an object",
     ),
     "empty content": ('{"messages": [{"role": "user", "content": ""}]}', "'messages[0].content' is empty"),
     "unknown key of a message": (
@@ -215,7 +215,7 @@ def test_a_bad_line_says_its_number_and_why_and_the_others_are_read(
     assert isinstance(before, Task) and isinstance(after, Task)
     assert isinstance(bad, BadLine) and bad.line == 2
     assert reason in bad.reason
-    assert "\n" not in str(bad) and len(str(bad)) < 260
+    assert "\n" not in str(bad) and len(str(bad)) < 300
 
 
 def test_bytes_that_are_not_utf8_are_a_bad_line(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from src.config import load_settings
 from src.core.intake import BadLine, ReadOptions, TaskContext, read_tasks
 from src.core.results import ResultsFile, encode_row, form_of, result_row
 from src.errors import InputError
-from src.messages import Message
+from src.messages import Message, Text, Tool
 from src.records import FinishReason, Task, TaskStatus
 from src.settings import Settings
 
@@ -70,7 +70,7 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
         batch="b",
         messages=(
             Message("system", "Be brief."),
-            Message("user", "One\nTwo"),
+            Message("user", (Text("One"), Text("Two"))),
             Message("assistant", "Three"),
             Message("user", "Four"),
         ),
@@ -86,6 +86,20 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
         line=1,
         created_at=NOW,
     )
+
+
+def test_a_line_may_have_tools(settings: Settings) -> None:
+    function = {"name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
+    body = {
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "parallel_tool_calls": False,
+        "reasoning_effort": "low",
+    }
+    task = read(line(body), settings)
+    assert isinstance(task, Task)
+    assert task.tools == (Tool("weather", "", function["parameters"], True),)
+    assert (task.tool_choice, task.parallel_tool_calls, task.reasoning_effort) == ("weather", False, "low")
 
 
 def test_parameters_without_effect_are_accepted(settings: Settings) -> None:
@@ -122,7 +136,7 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
         "unknown key 'mesages' in 'body'; did you mean 'messages'?",
     ),
     "no messages": ({"custom_id": "r-1", "body": {"model": "gpt-4"}}, "'body.messages' is missing"),
-    "nothing asked": (line({"messages": []}), "'messages' needs at least one message with role 'user'"),
+    "nothing asked": (line({"messages": []}), "'body.messages' needs at least one message with role 'user'"),
     "other endpoint": (
         line({}, url="/v1/embeddings"),
         "'url' must be '/v1/chat/completions', not '/v1/embeddings'",
@@ -132,7 +146,15 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
     "several answers": (line({"n": 2}), "'body.n' is not supported; remove it"),
     "a stream": (line({"stream": True}), "'body.stream' is not supported"),
     "a seed that is no number": (line({"seed": "7"}), "'body.seed' must be a whole number, not text"),
-    "tools": (line({"tools": [{"type": "function"}]}), "'body.tools' is not supported"),
+    "half a tool": (line({"tools": [{"type": "function"}]}), "'body.tools[0].function' is missing"),
+    "a choice without tools": (
+        line({"tool_choice": "auto"}),
+        "'body.tool_choice' needs 'tools'",
+    ),
+    "an effort": (
+        line({"reasoning_effort": "xhigh"}),
+        "'reasoning_effort' must be one of 'none', 'minimal', 'low', 'medium' or 'high', not 'xhigh'",
+    ),
     "two limits": (
         line({"max_tokens": 5, "max_completion_tokens": 6}),
         "'body.max_tokens' and 'body.max_completion_tokens' are both given",
@@ -141,15 +163,15 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
     "no limit": (line({"max_tokens": 0}), "'max_tokens' must be at least 1, not 0"),
     "an image": (
         line({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
-        "a part of a message's content has type 'image_url'; only 'text' is allowed",
+        "'body.messages[0].content[0].image_url.url' is missing",
     ),
     "a name": (
         line({"messages": [{"role": "user", "content": "Hi", "name": "Ann"}]}),
-        "unknown key 'name' in 'body.messages[0]'; known: role, content",
+        "unknown key 'name' in 'body.messages[0]'; known: role, content, tool_calls, tool_call_id, is_error",
     ),
     "a tool's answer": (
         line({"messages": [{"role": "tool", "content": "5"}]}),
-        "'body.messages[0].role' must be one of 'system', 'developer', 'user' or 'assistant', not 'tool'",
+        "'body.messages[0].tool_call_id' is missing",
     ),
     "odd form": (line({"response_format": {"type": "xml"}}), "'body.response_format' must be {"),
     "a row of ours": ({"id": "r-1", "prompt": "Hi"}, "unknown key 'id'"),

@@ -44,13 +44,20 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "temperature": (0.5, 0.0),
     "top_p": (0.9, 0.1),
     "seed": (1, 0),
+    "reasoning_effort": ("low", "high"),
     "system": ("Be brief.", "Be long."),
     "response_schema": ({"type": "object"}, {"type": "array"}),
     "choices": (("yes", "no"), ("a", "b")),
 }
 FORMATS = ("jsonl", "csv", "text", "openai-batch")
 # The names of fields in a batch line; it has no others, and always a model.
-IN_BATCH_LINES = {"max_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p", "seed": "seed"}
+IN_BATCH_LINES = {
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "reasoning_effort": "reasoning_effort",
+}
 
 
 def file_of(fmt: str, row: dict[str, Any]) -> bytes:

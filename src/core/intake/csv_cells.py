@@ -40,6 +40,18 @@ def _number(key: str, cell: str) -> float:
         raise InputError(f"{key!r} must be a number such as 0.5, not {shown(cell)}") from None
 
 
+def _true_or_false(key: str, cell: str) -> bool:
+    """Spreadsheets write `TRUE`."""
+    found = {"true": True, "false": False}.get(cell.strip().lower())
+    if found is None:
+        raise InputError(f"{key!r} must be true or false, not {shown(cell)}")
+    return found
+
+
+def _word_or_json(key: str, cell: str) -> Any:
+    return _json(key, cell) if cell.lstrip().startswith("{") else cell.strip()
+
+
 def _json(key: str, cell: str) -> Any:
     try:
         return parse_json(cell)
@@ -60,10 +72,12 @@ def _stop(key: str, cell: str) -> Any:
 
 
 _READ: dict[str, Callable[[str, str], Any]] = {
-    **dict.fromkeys(["id", "task_type", "tier"], _word),
+    **dict.fromkeys(["id", "task_type", "tier", "reasoning_effort"], _word),
     **dict.fromkeys(["max_tokens", "priority", "seed"], _whole),
     **dict.fromkeys(["temperature", "top_p", "deadline_s"], _number),
     **dict.fromkeys(["models", "providers", "choices"], _list),
-    **dict.fromkeys(["messages", "metadata", "response_schema"], _json),
+    **dict.fromkeys(["messages", "metadata", "response_schema", "tools"], _json),
     "stop": _stop,
+    "tool_choice": _word_or_json,
+    "parallel_tool_calls": _true_or_false,
 }

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from ...answer_choices import choice_schema
 from ...answer_schema import check_schema
 from ...errors import InputError
-from ...messages import Message
+from ...messages import Message, Tool
 from ...records import GENERAL
+from .chat_form import MessageFields, ToolChoiceFields, ToolFields
+from .chat_reading import check_tool_choice, read_messages, read_tool_choice, read_tools
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000
@@ -28,13 +41,27 @@ def check_batch_name(name: str) -> str:
     return name
 
 
-class MessageFields(BaseModel):
-    """One turn of a conversation as a user writes it."""
+class _Written:
+    """Values that `read` makes of what a user writes, which is documented as `form`."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    def __init__(self, read: Callable[[Any], Any], form: Any) -> None:
+        self._read, self._form = read, form
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._value)
+
+    def __get_pydantic_json_schema__(
+        self, _core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(TypeAdapter(self._form).core_schema)
+
+    def _value(self, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return self._read(value)
+        except InputError as error:
+            raise ValueError(error.what) from None
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -47,7 +74,7 @@ class TaskFields(BaseModel):
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)] | None = None
     prompt: str | None = None
-    messages: list[MessageFields] | None = None
+    messages: Annotated[tuple[Message, ...] | None, _Written(read_messages, list[MessageFields])] = None
     system: str | None = None
     task_type: Name = GENERAL
     agent: Name | None = None
@@ -64,6 +91,12 @@ class TaskFields(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     choices: Annotated[list[Name], Field(min_length=1)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    tools: Annotated[tuple[Tool, ...] | None, _Written(read_tools, list[ToolFields])] = None
+    tool_choice: Annotated[
+        str | None, _Written(read_tool_choice, Literal["auto", "none", "required"] | ToolChoiceFields)
+    ] = None
+    parallel_tool_calls: bool | None = None
 
     @field_validator("id", mode="before")
     @classmethod
@@ -117,25 +150,27 @@ class TaskFields(BaseModel):
             raise ValueError("both 'response_schema' and 'choices' are given; one of them is allowed")
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("'prompt' is empty")
-        self._check_messages()
         return self
 
-    def _check_messages(self) -> None:
-        messages = self.messages or []
-        if self.messages is not None and not any(m.role == "user" for m in messages):
-            raise ValueError("'messages' needs at least one message with role 'user'")
-        for index, message in enumerate(messages):
-            if not message.content.strip():
-                raise ValueError(f"'messages[{index}].content' is empty")
-        if self.system is not None and any(m.role == "system" for m in messages):
+    @model_validator(mode="after")
+    def _fits_together(self) -> TaskFields:
+        if self.system is not None and any(m.role == "system" for m in self.messages or ()):
             raise ValueError("both 'system' and a system message are given; one of them is allowed")
+        try:
+            if self.tool_choice is not None and (self.tools or self.tool_choice != "none"):
+                check_tool_choice(self.tool_choice, self.tools or ())
+        except InputError as error:
+            raise ValueError(error.what) from None
+        if self.parallel_tool_calls is not None and not self.tools:
+            raise ValueError("'parallel_tool_calls' needs 'tools'")
+        return self
 
     def turns(self) -> tuple[Message, ...]:
         """The conversation, the system prompt first."""
         head = [Message("system", self.system)] if self.system else []
         if self.prompt is not None:
             return (*head, Message("user", self.prompt))
-        return (*head, *(Message(m.role, m.content) for m in self.messages or ()))
+        return (*head, *(self.messages or ()))
 
     def schema_of_answer(self) -> Mapping[str, Any] | None:
         """The JSON schema of the answer; one of `choices` is answered as `{"choice": ...}`."""

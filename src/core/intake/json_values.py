@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import InputError
-from .validation_messages import path_text, shown
+from ...messages import Message, Tool, text_parts
+from .validation_messages import Path, path_text, shown
 
 DEEPEST = 100  # levels: parsers that read the row again have limits of their own
 MOST_VALUES = 1_000_000  # in one key of a task
 LONGEST_DIGITS = 4_000  # of a whole number: Python itself writes no more than 4,300
 _LARGEST = 10**LONGEST_DIGITS
-
-Path = tuple[int | str, ...]
 
 
 def check_values(fields: Mapping[str, Any]) -> None:
@@ -76,6 +75,12 @@ def _is_leaf(value: Any, path: Path) -> bool:
         return True
     if isinstance(value, list | tuple | dict):
         return False
+    if isinstance(value, Message):  # of a program
+        for text in text_parts(value):
+            _check_text(text, path_text(path))
+        return True
+    if isinstance(value, Tool):
+        return True
     raise InputError(
         f"{path_text(path)} is of type {type(value).__name__}, which JSON has no form for; "
         "give text, a number, true, false, null, a list or an object"

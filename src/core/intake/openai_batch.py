@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ...errors import InputError
+from .chat_reading import check_tool_choice, read_messages, read_tool_choice, read_tools
 from .fields import MAX_ID_CHARS, Name
 from .json_values import check_values
 from .validation_messages import validation_message
@@ -28,51 +29,26 @@ _NOT_SENT: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "modalities": (["text"],),
     "n": (1,),
-    "parallel_tool_calls": (),
     "prediction": (),
     "presence_penalty": (0,),
-    "reasoning_effort": (),
     "stream": (False,),
     "stream_options": (),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "top_logprobs": (),
     "verbosity": (),
     "web_search_options": (),
 }
+_CHOICE = ("body", "tool_choice")
 # Parameters that do not change the answer.
 _WITHOUT_EFFECT = frozenset(
     ["prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"]
 )
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _parts_as_text(cls, value: Any) -> Any:
-        return "\n".join(_text_of(part) for part in value) if isinstance(value, list) else value
-
-
-def _text_of(part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    text = part.get("text") if isinstance(part, dict) else None
-    if kind != "text":
-        raise ValueError(f"a part of a message's content has type {kind!r}; only 'text' is allowed")
-    if not isinstance(text, str):
-        raise ValueError("a part of a message's content has no 'text'")
-    return text
-
-
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     model: Name
-    messages: list[_Message]
+    messages: Any
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
@@ -81,6 +57,10 @@ class _Body(BaseModel):
     stop: list[str] | None = None
     response_format: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    tools: Any = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -132,7 +112,7 @@ def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     fields = {
         "id": line.custom_id,
-        "messages": [_message(each) for each in body.messages],
+        "messages": read_messages(body.messages, ("body", "messages")),
         "models": [body.model],
         "max_tokens": limit,
         "temperature": body.temperature,
@@ -141,13 +121,21 @@ def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
         "stop": body.stop or [],
         "metadata": body.metadata or {},
         "response_schema": _schema(body.response_format),
+        "reasoning_effort": body.reasoning_effort,
+        **_tools(body),
     }
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _message(message: _Message) -> dict[str, str]:
-    role = "system" if message.role == "developer" else message.role
-    return {"role": role, "content": message.content}
+def _tools(body: _Body) -> dict[str, Any]:
+    """The tools, and how they may be called; nothing without tools."""
+    tools = read_tools(body.tools or [], ("body", "tools"))
+    if not tools and body.tool_choice in (None, "none"):
+        return {"parallel_tool_calls": body.parallel_tool_calls}
+    if body.tool_choice is not None:
+        check_tool_choice(read_tool_choice(body.tool_choice, _CHOICE), tools, _CHOICE)
+    given = {"tool_choice": body.tool_choice, "parallel_tool_calls": body.parallel_tool_calls}
+    return {"tools": tools} | given
 
 
 def _schema(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:

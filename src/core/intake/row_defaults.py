@@ -28,6 +28,7 @@ class RowDefaults:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    reasoning_effort: str | None = None
     system: str | None = None
     response_schema: Mapping[str, Any] | None = None
     choices: Names = ()
@@ -72,11 +73,14 @@ def missing(row: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if not _sets(row, name)}
 
 
+def _is_system(turn: Any) -> bool:
+    role = turn.get("role") if isinstance(turn, Mapping) else getattr(turn, "role", None)
+    return role in ("system", "developer")
+
+
 def _sets(row: Mapping[str, Any], name: str) -> bool:
     if name in _SHAPES:
         return any(row.get(each) is not None for each in _SHAPES)
-    if name == "system" and isinstance(row.get("messages"), list):
-        turns = row["messages"]
-        if any(isinstance(turn, Mapping) and turn.get("role") == "system" for turn in turns):
-            return True
+    if name == "system" and isinstance(row.get("messages"), list | tuple):
+        return row.get(name) is not None or any(map(_is_system, row["messages"]))
     return row.get(name) is not None

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...errors import InputError, nearest
+from ...message_json import encode_content, encode_tool
 from ...records import GENERAL, LOCAL, Task
 from ...settings import Settings
 from .agent_prompts import with_agent_prompt
@@ -46,16 +47,7 @@ def make_task(
     A task without an id gets `default_id(digest)`. The digest is that of `identity`, by default of what the
     task sends. `only`: the providers that an option allows.
     """
-    try:
-        check_values(fields)
-    except InputError as error:
-        raise InputError(error.what, line=line) from None
-    try:
-        valid = TaskFields.model_validate(fields)
-    except ValidationError as error:
-        where = error.errors()[0]["loc"]
-        field = str(where[0]) if where else ""
-        raise InputError(validation_message(error, TaskFields), line=line, field=field) from None
+    valid = _validated(fields, line)
     try:
         providers = effective_providers(valid.models, valid.providers, only, context.settings)
         messages = with_agent_prompt(valid.turns(), valid.agent, context.settings)
@@ -85,7 +77,23 @@ def make_task(
         created_at=context.now,
         response_schema=valid.schema_of_answer(),
         agent=valid.agent or "",
+        reasoning_effort=valid.reasoning_effort,
+        tools=valid.tools or (),
+        tool_choice=(valid.tool_choice or "") if valid.tools else "",
+        parallel_tool_calls=valid.parallel_tool_calls,
     )
+
+
+def _validated(fields: Mapping[str, Any], line: int | None) -> TaskFields:
+    try:
+        check_values(fields)
+        return TaskFields.model_validate(fields)
+    except InputError as error:
+        raise InputError(error.what, line=line) from None
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+        field = str(where[0]) if where else ""
+        raise InputError(validation_message(error, TaskFields), line=line, field=field) from None
 
 
 def what_it_sends(
@@ -97,18 +105,20 @@ def what_it_sends(
     template the rows keep their ids. `defaulted`: the fields that an option of the whole file has set; they
     are no part of a row.
     """
-    asks: list[Any] = [[turn.role, turn.content] for turn in valid.turns()]
+    asks: list[Any] = [[turn.role, encode_content(turn.content)] for turn in valid.turns()]
     if valid.system and "system" in defaulted:
         del asks[0]
     if filled is not None:
         asks[-1] = list(filled)
     names = (
         "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "stop", "models",
-        "providers",
+        "providers", "reasoning_effort", "tool_choice", "parallel_tool_calls",
     )  # fmt: skip
     given = {name: getattr(valid, name) for name in names if name not in defaulted}
     if not {"response_schema", "choices"} & {*defaulted}:
         given["response_schema"] = valid.schema_of_answer()
+    if valid.tools:
+        given["tools"] = [encode_tool(tool) for tool in valid.tools]
     default = {"task_type": GENERAL, "tier": "auto"}
     return {"asks": asks} | {name: v for name, v in given.items() if v not in (None, [], default.get(name))}
 

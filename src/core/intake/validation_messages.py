@@ -16,6 +16,8 @@ SHOWN_CHARS = 40  # of an invalid value that a message repeats
 PATH_CHARS = 100  # of the path to it
 SLIP = 0.85  # similarity of a misspelt word: `promt` has 0.91, `title` for `tier` 0.67
 
+Path = tuple[int | str, ...]
+
 _KINDS: dict[str, str] = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -28,15 +30,18 @@ _KINDS: dict[str, str] = {
 }
 
 
-def validation_message(error: ValidationError, shape: type[BaseModel]) -> str:
-    """The first problem in one line: the key of `shape`, what is allowed, what was found."""
+def validation_message(error: ValidationError, shape: type[BaseModel], at: Path = ()) -> str:
+    """The first problem in one line: the key of `shape`, what is allowed, what was found.
+
+    `at`: where the shape stands in the row.
+    """
     first = _first(error.errors())
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})
-    where = path_text(first["loc"])
+    where = path_text((*at, *first["loc"]))
     if kind == "value_error":
         return str(limits["error"])
     if kind == "extra_forbidden":
-        return _unknown_key(first["loc"], shape)
+        return _unknown_key(first["loc"], shape, at)
     if kind == "missing":
         return f"{where} is missing"
     return f"{where} must be {_allowed(kind, limits, first['msg'])}, not {_found(kind, given)}"
@@ -72,13 +77,13 @@ def _found(kind: str, given: Any) -> str:
     return str(len(given)) if kind == "string_too_long" else shown(given)
 
 
-def _unknown_key(loc: tuple[int | str, ...], shape: type[BaseModel]) -> str:
+def _unknown_key(loc: Path, shape: type[BaseModel], at: Path) -> str:
     key, known = str(loc[-1]), list(_shape_at(loc[:-1], shape).model_fields)
-    inside = f" in {path_text(loc[:-1])}" if len(loc) > 1 else ""
+    inside = f" in {path_text((*at, *loc[:-1]))}" if len(at) + len(loc) > 1 else ""
     return f"unknown key {shown(key)}{inside}; {hint(key, known)}"
 
 
-def _shape_at(loc: tuple[int | str, ...], shape: type[BaseModel]) -> type[BaseModel]:
+def _shape_at(loc: Path, shape: type[BaseModel]) -> type[BaseModel]:
     """The model at `loc`: for `("messages", 0)` of a task that of a message."""
     for name in loc:
         if isinstance(name, str):
@@ -94,7 +99,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((each for each in found if each is not None), None)
 
 
-def path_text(loc: tuple[int | str, ...]) -> str:
+def path_text(loc: Path) -> str:
     """`'messages[0].role'` for `('messages', 0, 'role')`, in one line of bounded length."""
     text = ""
     for part in loc:
