@@ -119,7 +119,7 @@ def joined(events: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
     """The events, with those in a row that say the same kind of thing as one."""
     alike: list[StreamEvent] = []
     for event in events:
-        if alike and not _continues(alike[0], event):
+        if alike and not _continues(alike[-1], event):
             yield _one(alike)
             alike = []
         alike.append(event)
@@ -127,10 +127,12 @@ def joined(events: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
         yield _one(alike)
 
 
-def _continues(first: StreamEvent, event: StreamEvent) -> bool:
-    if isinstance(first, ToolCallDelta):
-        return isinstance(event, ToolCallDelta) and event.number == first.number
-    return type(first) is type(event) and not isinstance(event, Finished)
+def _continues(last: StreamEvent, event: StreamEvent) -> bool:
+    if isinstance(last, ToolCallDelta):
+        return isinstance(event, ToolCallDelta) and event.number == last.number
+    if isinstance(last, ReasoningDelta) and last.whole is not None:
+        return False  # the end of its block
+    return type(last) is type(event) and not isinstance(event, Finished)
 
 
 def _one(alike: list[StreamEvent]) -> StreamEvent:
@@ -139,8 +141,9 @@ def _one(alike: list[StreamEvent]) -> StreamEvent:
     if len(alike) == 1:
         return first
     raw = _BETWEEN.join(event.raw for event in alike if event.raw)
-    if isinstance(first, TextDelta | ReasoningDelta):
-        return first._replace(text="".join(map(_text, alike)), raw=raw)
+    last = alike[-1]
+    if isinstance(last, TextDelta | ReasoningDelta):  # of reasoning, the last may have the whole block
+        return last._replace(text="".join(map(_text, alike)), raw=raw)
     if isinstance(first, ToolCallDelta):
         return first._replace(arguments="".join(map(_text, alike)), raw=raw)
     return Passed(raw)

@@ -150,8 +150,8 @@ def _events(completion: Completion) -> Iterator[StreamEvent]:
     for part in completion.parts or (Text(completion.text),):
         if isinstance(part, Text) and part.text:
             yield TextDelta(part.text)
-        elif isinstance(part, Reasoning) and part.text:
-            yield ReasoningDelta(part.text)
+        elif isinstance(part, Reasoning):
+            yield ReasoningDelta(part.text, whole=part)
         elif isinstance(part, ToolCall):
             yield ToolCallDelta(calls, part.id, part.name, part.arguments)
             calls += 1

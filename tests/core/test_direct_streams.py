@@ -12,6 +12,7 @@ import pytest
 from src.core.relay import MANY, Relay, joined
 from src.core.store import Store
 from src.errors import ProviderError
+from src.messages import Reasoning
 from src.records import Placement, TaskStatus
 from src.simulator.process import SimulatorProcess
 from src.stream_events import Finished, Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
@@ -171,6 +172,13 @@ def test_only_events_in_a_row_that_say_the_same_are_joined() -> None:
         TextDelta("ab"), ReasoningDelta("r"), TextDelta("c"), ToolCallDelta(0, "id", "f", "{}"),
         ToolCallDelta(1, "id2", "g", "{}"), Passed(b"x\n\ny"),
     ]  # fmt: skip
+
+
+def test_joined_reasoning_keeps_the_whole_of_each_block() -> None:
+    one, two = Reasoning("1", "gemini/g", "ab"), Reasoning("2", "gemini/g", "c")
+    events = [ReasoningDelta("a"), ReasoningDelta("b"), ReasoningDelta("", whole=one)]
+    events += [ReasoningDelta("c"), ReasoningDelta("", whole=two)]
+    assert list(joined(events)) == [ReasoningDelta("ab", whole=one), ReasoningDelta("c", whole=two)]
 
 
 async def test_a_reader_that_goes_while_the_next_event_is_awaited_ends_the_stream() -> None:
