@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from .databases import (  # noqa: F401 - fixtures
 from .fork_server import ADDRESS, AVAILABLE, ForkServer
 from .helpers import clean_environment
 from .installed import installed  # noqa: F401 - a fixture
+from .once import compile_routes_once, compile_statements_once
 
 clean_environment(os.environ)
 # A background job or `nohup` ignores these, and so would every process that the tests start and interrupt.
@@ -35,6 +37,8 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.dont_write_bytecode = False  # as the environment that has just been cleaned says
 no_network.install()
+compile_statements_once()
+compile_routes_once()
 _report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
 os.environ["XDG_STATE_HOME"] = str(_report.parent)  # where keys went is remembered there, not at home
 os.environ[database_guard.REPORT] = str(_report)
@@ -47,6 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
         server = ForkServer()
         os.environ[ADDRESS] = server.address
         config.add_cleanup(server.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays to the end: the garbage collector need not look through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from jinja2 import FileSystemBytecodeCache
 
 from src.access import AccessPolicy
 from src.core.clock import Clock
@@ -23,6 +22,7 @@ from src.core.store import Store
 from src.web import create_app
 from src.web.context import AppContext
 from tests.helpers import VirtualClock
+from tests.once import share_templates
 
 from .filled import FilledState, fill, served
 from .stack import Stack, running_stack
@@ -53,19 +53,14 @@ def store(filled: FilledState) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture(scope="session")
-def _compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
-    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
-
-
 @pytest.fixture
-def make_app(filled: FilledState, store: Store, _compiled: FileSystemBytecodeCache) -> AppMaker:
+def make_app(filled: FilledState, store: Store) -> AppMaker:
     def make(environ: Mapping[str, str] | None = None, host: str = "127.0.0.1", **options: Any) -> Flask:
         access, clock = AccessPolicy.from_environment(host, environ or {}), VirtualClock(filled.now)
         app = create_app(
             AppContext(filled.settings, store, simulated=True, access=access, clock=clock, **options)
         )
-        app.jinja_env.bytecode_cache = _compiled  # each template is compiled once for all tests
+        share_templates(app)
         return app
 
     return make
@@ -85,6 +80,7 @@ def refusing(_original: FilledState, tmp_path_factory: pytest.TempPathFactory) -
                 apps[token] = create_app(
                     AppContext(filled.settings, opened, simulated=True, access=access, clock=clock)
                 )
+                share_templates(apps[token])
             apps[token].extensions["orchestrator"].access = access  # without delays yet
             return apps[token].test_client()
 
