@@ -153,6 +153,7 @@ class Project:
                     ("anthropic", "openai", "gemini"))
         )  # fmt: skip
         self._with_keys = bool(environ)
+        self._started: set[str] = set()
         self._seen = 0  # the last orchestrator
         self.environ = {
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
@@ -161,10 +162,15 @@ class Project:
         }
 
     def start(self, command: str) -> Script:
-        """With keys every command is a line for a shell; without, the same commands of Python are forks."""
+        """With keys each command is once a line for a shell. From then on and without keys those of Python
+        are forks, except for servers.
+        """
         python, program, *arguments = shlex.split(command)
-        if python == "python" and not self._with_keys:
+        is_fork = python == "python" and (not self._with_keys or arguments[0] in self._started)
+        if is_fork and command not in SERVERS:
             return Script(*arguments, cwd=self.path, env=self.environ, script=self.path / program)
+        if python == "python":
+            self._started.add(arguments[0])
         return Script(cwd=self.path, env=self.environ, command=command)
 
     def try_all(self, rows: Sequence[Row]) -> None:

@@ -21,6 +21,7 @@ from src.web import create_app
 from src.web.context import AppContext
 from src.web.serving import make_server
 from src.web.template_filters import batch_url
+from tests.once import share_templates
 
 from .browser import axe_source, chromium, violations
 from .filled import BATCH, ME, SCRIPT, FilledState, fill, show_in_flight
@@ -109,6 +110,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     filled = fill(tmp_path / "state", Clock().now())
     with Store.open(filled.database, simulated=True) as store:
         app = create_app(AppContext(filled.settings, store, simulated=True))
+        share_templates(app)
         server = make_server(app, [("127.0.0.1", 0)], threads=4)
         thread = threading.Thread(target=server.run)
         thread.start()
