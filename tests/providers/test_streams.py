@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,26 +23,65 @@ from src.errors import (
     Truncated,
     Unreachable,
 )
+from src.messages import Image, Message, Text, Tool, ToolCall
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
-from src.records import CompletionRequest, FinishReason
+from src.records import CompletionRequest, FinishReason, Native
 from src.simulator.process import SimulatorProcess
-from src.stream_events import Finished, StreamEvent, TextDelta
+from src.stream_events import Finished, StreamEvent, TextDelta, ToolCallDelta
 
+from ..simulator.media import b64, png
 from .conftest import API_FORMATS, access_to, ask, in_flight
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=API_FORMATS)
-async def adapter(
-    request: pytest.FixtureRequest, own_simulator: SimulatorProcess
-) -> AsyncIterator[ProviderAdapter]:
-    api = request.param
-    made = build_adapter(access_to(api, own_simulator.base_urls[api]), 4)
+FORMS = (*API_FORMATS, "responses")  # the last is for requests that come in this form only
+TOOLS = (Tool("get_weather", "The weather."), Tool("get_time", "The time."))
+PROMPT = "Name three rivers."
+PICTURE = Message("user", (Text(PROMPT), Image("image/png", b64(png(8, 8)))))
+KINDS: dict[str, dict[str, Any]] = {
+    "text": {},
+    "tools": {"text": "call get_weather and get_time", "tools": TOOLS},
+    "reasoning": {"text": "call get_weather", "tools": TOOLS, "reasoning_effort": "high"},
+    "images": {"messages": (PICTURE,)},
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=FORMS)
+async def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def adapter(form: str, own_simulator: SimulatorProcess) -> AsyncIterator[ProviderAdapter]:
+    api = "openai" if form == "responses" else form
+    access = access_to(api, own_simulator.base_urls[api], responses_api=api == "openai")
+    made = build_adapter(access, 4, max_answer_mb=64.0)  # Responses repeats a text three times at its end
     await made.warm_up()
     yield made
     await made.close()
+
+
+def asked(form: str, text: str = PROMPT, **changes: Any) -> CompletionRequest:
+    """A request, in the form of Responses as a client of that API writes it."""
+    found = ask("openai" if form == "responses" else form, text, **{"max_tokens": 4_000, **changes})
+    if form != "responses":
+        return found
+    parts = [{"type": "input_text", "text": text}]
+    if changes.get("messages"):
+        url = f"data:image/png;base64,{b64(png(8, 8))}"
+        parts.append({"type": "input_image", "image_url": url, "detail": "auto"})
+    body = {
+        "model": "another",
+        "input": [{"role": "user", "content": parts}],
+        "max_output_tokens": found.max_tokens,
+        "tools": [
+            {"type": "function", "name": tool.name, "parameters": {"type": "object"}} for tool in found.tools
+        ],
+        "reasoning": {"effort": found.reasoning_effort, "summary": "auto"},
+    }
+    return replace(found, native=Native("responses", body))
 
 
 async def streamed(
@@ -66,13 +107,34 @@ def connections(adapter: ProviderAdapter) -> tuple[int, int]:
     return sum(map(len, connector._conns.values())), len(connector._acquired)
 
 
-async def test_a_stream_gives_the_answer_that_comes_without_one(adapter: ProviderAdapter) -> None:
-    whole = await adapter.complete(ask(adapter.name))
-    events = await streamed(adapter, ask(adapter.name))
+def calls_of(events: list[StreamEvent]) -> list[tuple[str, str, Any]]:
+    """`(id, name, arguments)` of each call, in their order."""
+    found: dict[int, list[str]] = {}
+    for event in events:
+        if isinstance(event, ToolCallDelta):
+            call = found.setdefault(event.number, [event.id, event.name, ""])
+            call[2] += event.arguments
+    return [(ident, name, json.loads(arguments)) for ident, name, arguments in found.values()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_gives_the_answer_that_comes_without_one(
+    adapter: ProviderAdapter, form: str, kind: str
+) -> None:
+    request = asked(form, **KINDS[kind])
+    whole = await adapter.complete(request)
+    events = await streamed(adapter, request)
     *deltas, last = events
     assert isinstance(last, Finished)
-    assert len([event for event in deltas if isinstance(event, TextDelta)]) > 2
     assert text_of(events) == last.completion.text == whole.text
+    calls = [part for part in last.completion.parts if isinstance(part, ToolCall)]
+    assert calls_of(events) == [(call.id, call.name, json.loads(call.arguments)) for call in calls]
+    assert all(call.id for call in calls)
+    assert len(calls) == {"tools": 2, "reasoning": 1}.get(kind, 0)
+    kinds = [type(part) for part in last.completion.parts]
+    assert kinds == [type(part) for part in whole.parts]
+    if kind != "reasoning":
+        assert len(deltas) > 2
     assert not any(isinstance(event, Finished) for event in deltas)
     ours, theirs = last.completion, whole
     assert (ours.finish_reason, ours.usage, ours.model) == (theirs.finish_reason, theirs.usage, theirs.model)
@@ -101,34 +163,44 @@ AT_ONCE: dict[str, type[ProviderError]] = {
 ERROR_EVENTS = {"anthropic": Overloaded, "openai": ServerError, "gemini": Overloaded}
 
 
-@pytest.mark.parametrize("fault", [*MIDWAY, "stream_error"])
+BREAKS = [
+    (kind, fault)
+    for kind in KINDS
+    for fault in (*MIDWAY, "stream_error")
+    if kind == "text" or fault not in ("no_stop_reason", "reset_midway")
+]
+
+
+@pytest.mark.parametrize(("kind", "fault"), BREAKS, ids=lambda each: each)
 async def test_a_stream_that_breaks_is_never_a_whole_answer(
-    adapter: ProviderAdapter, faulty: SimulatorProcess, fault: str
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess, kind: str, fault: str
 ) -> None:
     faulty.patch(adapter.name, {"faults": {fault: 1.0}, "chunk_tokens": 5})
     events: list[StreamEvent] = []
     expected = MIDWAY.get(fault, ERROR_EVENTS[adapter.name])
     with pytest.raises(expected) as raised:
-        await streamed(adapter, ask(adapter.name), events)
+        await streamed(adapter, asked(form, **KINDS[kind]), events)
     assert type(raised.value) is expected
     assert raised.value.sent
     assert raised.value.usage is None or fault == "no_stop_reason"  # else: uncertain
     assert raised.value.provider == adapter.name
-    assert text_of(events)
+    assert text_of(events) or kind in ("tools", "reasoning")
     assert not any(isinstance(event, Finished) for event in events)
     assert connections(adapter)[1] == 0
 
 
 @pytest.mark.parametrize("fault", AT_ONCE)
 async def test_an_error_instead_of_a_stream_is_that_of_other_calls(
-    adapter: ProviderAdapter, faulty: SimulatorProcess, fault: str
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess, fault: str
 ) -> None:
+    if (form, fault) == ("responses", "empty"):
+        pytest.skip("its caller gets an empty answer as it is")
     faulty.patch(adapter.name, {"faults": {fault: 1.0}})
     with pytest.raises(ProviderError) as without:
-        await adapter.complete(ask(adapter.name))
+        await adapter.complete(asked(form))
     events: list[StreamEvent] = []
     with pytest.raises(AT_ONCE[fault]) as within:
-        await streamed(adapter, ask(adapter.name), events)
+        await streamed(adapter, asked(form), events)
     assert not text_of(events)
     theirs, ours = without.value, within.value
     assert type(ours) is type(theirs)
@@ -138,60 +210,63 @@ async def test_an_error_instead_of_a_stream_is_that_of_other_calls(
 
 
 async def test_one_byte_at_a_time_is_the_same_answer(
-    adapter: ProviderAdapter, faulty: SimulatorProcess
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess
 ) -> None:
-    whole = await adapter.complete(ask(adapter.name, "\U0001f30a naïve “café”"))
+    whole = await adapter.complete(asked(form, "\U0001f30a naïve “café”"))
     faulty.patch(adapter.name, {"faults": {"stream_bytes": 1.0}, "chunk_tokens": 20})
-    last = (await streamed(adapter, ask(adapter.name, "\U0001f30a naïve “café”")))[-1]
+    last = (await streamed(adapter, asked(form, "\U0001f30a naïve “café”")))[-1]
     assert isinstance(last, Finished)
     assert (last.completion.text, last.completion.usage) == (whole.text, whole.usage)
 
 
-async def test_an_answer_that_max_tokens_cuts_says_so(adapter: ProviderAdapter) -> None:
-    last = (await streamed(adapter, ask(adapter.name, max_tokens=20)))[-1]
+async def test_an_answer_that_max_tokens_cuts_says_so(adapter: ProviderAdapter, form: str) -> None:
+    last = (await streamed(adapter, asked(form, max_tokens=20)))[-1]
     assert isinstance(last, Finished)
     assert last.completion.finish_reason is FinishReason.LENGTH
 
 
 async def test_max_tokens_spent_before_any_text_is_an_error_with_its_usage(
-    adapter: ProviderAdapter, faulty: SimulatorProcess
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess
 ) -> None:
+    if form == "responses":
+        pytest.skip("its caller gets an empty answer as it is")
     faulty.patch(adapter.name, {"thinking_tokens": 60})
     with pytest.raises(Truncated) as raised:
-        await streamed(adapter, ask(adapter.name, max_tokens=20))
+        await streamed(adapter, asked(form, max_tokens=20))
     assert raised.value.usage is not None
     assert raised.value.usage.output_tokens == 20
 
 
 async def test_ten_megabytes_arrive_and_more_is_refused(
-    adapter: ProviderAdapter, faulty: SimulatorProcess
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess
 ) -> None:
     faulty.patch(adapter.name, {"faults": {"stream_huge": 1.0}})
-    events = await streamed(adapter, ask(adapter.name, max_tokens=3_000_000, timeout_s=60.0))
+    events = await streamed(adapter, asked(form, max_tokens=3_000_000, timeout_s=60.0))
     assert len(text_of(events)) == 10_000_000
-    small = build_adapter(access_to(adapter.name, faulty.base_urls[adapter.name]), 4, max_answer_mb=1.0)
+    access = access_to(adapter.name, faulty.base_urls[adapter.name], responses_api=form == "responses")
+    small = build_adapter(access, 4, max_answer_mb=1.0)
     with pytest.raises(InvalidResponse, match="longer than 1 MB"):
-        await streamed(small, ask(adapter.name, max_tokens=3_000_000, timeout_s=60.0))
+        await streamed(small, asked(form, max_tokens=3_000_000, timeout_s=60.0))
     assert connections(small) == (0, 0)
     await small.close()
 
 
 async def test_a_whole_stream_returns_its_connection(
-    adapter: ProviderAdapter, faulty: SimulatorProcess
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess
 ) -> None:
     for _ in range(5):
-        await streamed(adapter, ask(adapter.name))
+        await streamed(adapter, asked(form))
         assert connections(adapter) == (1, 0)
 
 
 @pytest.mark.parametrize("how", ["closed", "dropped", "cancelled"])
 async def test_a_stream_that_is_left_closes_its_connection(
-    adapter: ProviderAdapter, faulty: SimulatorProcess, how: str
+    adapter: ProviderAdapter, form: str, faulty: SimulatorProcess, how: str
 ) -> None:
     faulty.patch(adapter.name, {"latency": {"first_token_s": 0.0, "per_token_s": 0.05}, "chunk_tokens": 1})
 
     async def first() -> None:
-        stream = adapter.stream(ask(adapter.name))
+        stream = adapter.stream(asked(form))
         async for event in stream:
             if isinstance(event, TextDelta):
                 break
