@@ -74,6 +74,9 @@ WITHOUT_KEYS = (
     Row(RUN_REVIEWS, 0, "8 of 8 tasks answered"),
     Row(f"{PROGRAM} status", 0, "128 succeeded"),
     Row(f"{PROGRAM} config", 0, "state_dir"),
+    Row(f"{PROGRAM} env openai", 2, "any free one"),
+    Row(f"{PROGRAM} env anthropic", 2, "any free one"),
+    Row(f"{PROGRAM} env claude-code", 2, "any free one"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
     Row(f"{PROGRAM} purge --older-than 30d --dry-run", 0, "nothing to purge"),
@@ -158,6 +161,7 @@ class Project:
         self.environ = {
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "ORCHESTRATOR_CONFIG": str(path / "configured.toml"),
+            "ORCHESTRATOR_GATEWAY_PORT": "0",  # other tests run beside this one
             **environ,
         }
 

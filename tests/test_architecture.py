@@ -125,7 +125,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.agents": (*_BELOW, "src.routing", "src.providers"),
     "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents"),
     "src.simulator": (),
-    "src.gateway": (*_BELOW, "src.core"),
+    "src.gateway": (*_BELOW, "src.core", "src.routing"),
     "src.gateway.formats": (
         "src.errors",
         "src.formatting",

@@ -305,6 +305,17 @@ def config(context: click.Context, /) -> None:
     context.exit(show_config(context.obj))
 
 
+@cli.command("env", short_help="Print a client's settings for the gateway.")
+@everywhere
+@click.argument("client", type=click.Choice(("openai", "anthropic", "claude-code")))
+@click.pass_context
+def env(context: click.Context, /, client: str) -> None:
+    """Print export lines that point CLIENT at the gateway, for the client's shell, not the server's."""
+    from .client_env import client_env
+
+    context.exit(client_env(context.obj, client))
+
+
 def main() -> None:
     """Run the command line and exit. An error that a user can fix is one line, not a traceback."""
     code = _exit_code()

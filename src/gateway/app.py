@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from ..access import Role
 from ..errors import ProviderError, RequestDeclined, StoreError
-from . import generate, information
+from . import counting, generate, information, tasks
 from .answers import CALLER, REQUEST_ID, error_response, id_headers
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
@@ -51,6 +51,8 @@ ROUTES = (
     Route("POST", "/v1/chat/completions", generate.chat_completions, SUBMITTERS),
     Route("POST", "/v1/responses", generate.responses, SUBMITTERS),
     Route("POST", "/v1/messages", generate.messages, SUBMITTERS),
+    Route("POST", "/v1/messages/count_tokens", counting.count_tokens, SUBMITTERS),
+    Route("GET", "/v1/tasks/{task_id}", tasks.task, EVERYONE),
     Route("GET", "/v1/models", information.models, EVERYONE),
     Route("GET", "/v1/models/{model:.+}", information.model, EVERYONE),
 )
@@ -69,7 +71,7 @@ def build_app(context: GatewayContext) -> web.Application:
 
 
 async def _keep_waiting(_request: web.Request) -> None:
-    """A client that waits for `100 Continue` sends its body after the checks; see `_enter`."""
+    """A client that waits for `100 Continue` sends its body after the checks; see `read_object`."""
 
 
 @web.middleware

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ..core.intake.json_text import parse_json
 from ..errors import InputError
@@ -35,6 +35,9 @@ def too_large(max_bytes: int) -> FormatError:
 
 async def read_object(request: web.Request, max_bytes: int) -> dict[str, Any]:
     """The JSON object in the body. Raises FormatError."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # this is no part of the answer
     try:
         async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
             content = await request.read()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -33,6 +33,7 @@ class GatewayContext:
     clock: Clock
     simulated: bool
     pool: Orchestrator | None = None
+    open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
 
     @property
     def max_body_bytes(self) -> int:

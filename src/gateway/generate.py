@@ -54,22 +54,29 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     if context.leading() is None:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)
-    asked = read(request, form, body)
+    asked = as_task(request, form, form.read(body, lower_case(request)), body)
     pool = context.leading()
     if pool is None:  # it may have ended while the body was read
         raise not_leading()
-    if asked.request.stream:
-        return await Stream(request, asked).run(pool)
-    answer = await pool.direct.ask(asked.task, run=asked.run)
+    context.open_requests[asked.task.id] = asked.task.submitter
+    try:
+        if asked.request.stream:
+            return await Stream(request, asked).run(pool)
+        answer = await pool.direct.ask(asked.task, run=asked.run)
+    finally:
+        del context.open_requests[asked.task.id]
     content = form.answer(asked.request, asked.served(answer.placement.model), answer.completion)
     return body_response(content, headers=answer_headers(asked, answer))
 
 
-def read(request: web.Request, form: Format, body: Mapping[str, Any]) -> Asked:
-    """The request of this HTTP request. Raises FormatError."""
-    context, caller = request.app[CONTEXT], request[CALLER]
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    found = form.read(body, headers)
+def lower_case(request: web.Request) -> dict[str, str]:
+    """The headers by their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapping[str, Any]) -> Asked:
+    """The task that a request becomes. Raises FormatError."""
+    context, caller, headers = request.app[CONTEXT], request[CALLER], lower_case(request)
     options = request_options(headers, body, caller.role, context.settings.task_types)
     choice = _able(choose(found.model, context.settings, context.called), found, context)
     if VIA in headers:  # passed on, so that a loop through several gateways is found too

@@ -1,0 +1,37 @@
+"""`count_tokens` of the Anthropic API: an estimate, without a call.
+
+It uses the tokens per character that answers of the provider have taught, and its formula for images.
+"""
+
+from __future__ import annotations
+
+import math
+
+from aiohttp import web
+
+from ..routing.limits.estimator import TOKENS_PER_MESSAGE
+from .answers import body_response
+from .bodies import check_head, read_object
+from .context import CONTEXT
+from .formats.messages import MESSAGES
+from .generate import as_task, lower_case
+from .problems import not_leading
+
+
+async def count_tokens(request: web.Request) -> web.Response:
+    """About how many tokens a request would read."""
+    context = request.app[CONTEXT]
+    check_head(request, context.max_body_bytes)
+    body = await read_object(request, context.max_body_bytes)
+    found = MESSAGES.read_count(body, lower_case(request))
+    task = as_task(request, MESSAGES, found, body).task
+    pool = context.leading()
+    if pool is None:
+        raise not_leading()
+    able = [each for each in pool.balancer.providers if not task.providers or each.name in task.providers]
+    own = [each for each in able if each.config.api_format == "anthropic"]
+    provider = (own or able or pool.balancer.providers)[0]
+    per_char = provider.estimators.of(task.task_type).tokens_per_char
+    media = sum(provider.config.api.media_tokens(each) for each in task.media)
+    tokens = math.ceil(task.text_chars * per_char) + TOKENS_PER_MESSAGE * len(task.messages) + media
+    return body_response(MESSAGES.count(tokens), headers={"x-orchestrator-estimated": "true"})

@@ -1,0 +1,122 @@
+"""Clients that go away, read slowly, or wait long."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import live_environment, run_script
+
+from .conftest import Served, started
+from .http_client import send
+
+MESSAGES: Any = [{"role": "user", "content": "Name a colour."}]
+BODY = {"model": "economy", "messages": MESSAGES, "max_tokens": 50}
+
+
+@contextmanager
+def sent(url: str, body: Mapping[str, Any], path: str = "/v1/chat/completions") -> Iterator[socket.socket]:
+    """A request whose answer is not read yet."""
+    place = urlsplit(url)
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=60) as connection:
+        content = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield connection
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Served]:
+    """A gateway in front of providers that take 2 s for their first token."""
+    config = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}
+    providers = dict.fromkeys(("anthropic", "openai", "gemini"), config)
+    with (
+        SimulatorProcess.start({"providers": providers}) as simulator,
+        started(tmp_path, live_environment(simulator.base_urls)) as served,
+    ):
+        yield served
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_ends_its_call_which_is_booked_as_uncertain(
+    slow: Served, stream: bool
+) -> None:
+    with sent(slow.url, {**BODY, "stream": stream}):
+        time.sleep(0.7)  # until the call is in flight
+    for _ in range(100):
+        figures = send(slow.url, "/metrics").body.decode()
+        booked = [
+            line for line in figures.splitlines() if 'outcome="uncertain"' in line and line[-3:] == "1.0"
+        ]
+        if booked:
+            break
+        slow.script.pause()
+    assert len(booked) == 1, figures
+
+
+def test_a_request_is_found_by_its_id_while_it_runs_and_afterwards(
+    gateway: Served, simulator: SimulatorProcess
+) -> None:
+    answer = send(gateway.url, "/v1/chat/completions", method="POST", body=BODY)
+    found = send(gateway.url, f"/v1/tasks/{answer.headers['x-orchestrator-task-id']}").json
+    assert found["status"] == "succeeded" and found["provider"] == answer.headers["x-orchestrator-provider"]
+    assert found["cost_usd"] == pytest.approx(float(answer.headers["x-orchestrator-cost-usd"]))
+    assert len(found["attempts"]) == 1 and "colour" not in json.dumps(found)
+    assert send(gateway.url, "/v1/tasks/req_none").status == 404
+
+
+def test_tokens_are_estimated_without_a_call(gateway: Served) -> None:
+    body = {"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "word " * 1000}]}
+    found = send(gateway.url, "/v1/messages/count_tokens", method="POST", body=body)
+    assert found.status == 200 and 800 < found.json["input_tokens"] < 2_000
+    assert found.headers["x-orchestrator-estimated"] == "true"
+
+
+def test_a_client_that_waits_for_100_continue_is_told_to_send_only_after_the_checks(gateway: Served) -> None:
+    place = urlsplit(gateway.url)
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n"
+    for host, expected in (("evil.example", b"HTTP/1.1 403"), ("127.0.0.1", b"HTTP/1.1 100")):
+        with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
+            connection.sendall(
+                (head.format(host) + "Content-Length: 9\r\nExpect: 100-continue\r\n\r\n").encode()
+            )
+            assert connection.recv(12) == expected
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "claude-code"])
+def test_the_settings_of_a_client_are_lines_for_a_shell(tmp_path: Path, client: str) -> None:
+    environ = {"ORCHESTRATOR_GATEWAY_PORT": "5001"}
+    done = run_script("env", client, cwd=tmp_path, env=environ)
+    url = "http://127.0.0.1:5001" + ("/v1" if client == "openai" else "")
+    assert done.process.returncode == 0, done.err
+    lines = done.out.splitlines()
+    assert len(lines) == 2 and lines[0].endswith(f"_BASE_URL={url}") and lines[1].endswith("=any")
+    token = {"ORCHESTRATOR_TOKEN": "a-secret-token-of-mine"}
+    hidden = run_script("env", client, cwd=tmp_path, env=environ | token)
+    assert "a-secret" not in hidden.out and "YOUR_TOKEN" in hidden.out
+
+
+def test_fallbacks_answer_while_the_named_model_is_down(tmp_path: Path) -> None:
+    providers: dict[str, Any] = {
+        "anthropic": {"faults": {"outage": 1.0}},
+        "openai": {},
+        "gemini": {},
+    }
+    toml = '[gateway.fallbacks]\n"claude-sonnet-5-5" = ["gpt-6.1-terra"]\n'
+    with (
+        SimulatorProcess.start({"providers": providers}) as simulator,
+        started(tmp_path, live_environment(simulator.base_urls), toml=toml) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any") as client,
+    ):
+        found = client.chat.completions.create(model="claude-sonnet-5-5", messages=MESSAGES)
+        assert found.model == "gpt-6.1-terra"
