@@ -275,13 +275,14 @@ def build_gateway(setup: Setup, store: Store, clock: Clock, incarnation: str) ->
     from .gateway.context import GatewayContext
     from .gateway.guard import Guard
     from .gateway.server import Gateway, Listener, refuse_own_address
+    from .via import via_name
 
     own = setup.settings.gateway
     access = AccessPolicy.from_environment(own.host, setup.environ, own.allowed_hosts)
     listener = Listener(own.host, own.port)
     if not setup.simulated:
         refuse_own_address(listener, setup.access)
-    guard = Guard(access, own.allowed_origins, via=incarnation)
+    guard = Guard(access, own.allowed_origins, via=via_name())
     context = GatewayContext(
         setup.settings,
         store,

@@ -56,6 +56,7 @@ _BELOW = (
     "src.settings",
     "src.config",
     "src.key_trust",
+    "src.via",
 )
 
 # Room -> what it may import besides itself. The longest key that fits a module counts.
@@ -84,6 +85,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.pacific": (),
     "src.private": (),
     "src.storable": (),
+    "src.via": (),
     "src.limit_rules": (),
     # The table of provider APIs is a leaf: settings are validated against it. It imports no adapter.
     "src.providers.api_formats": (

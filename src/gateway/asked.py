@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.direct import DirectAnswer, Run
-from ..records import NANOS_PER_USD, Task
+from ..records import NANOS_PER_USD, Placement, Task
 from ..settings import Settings
 from .formats.base import CallerRequest, Format, Served
 from .requests import RequestOptions
@@ -45,25 +45,22 @@ class Asked:
 
 def answer_headers(asked: Asked, answer: DirectAnswer) -> dict[str, str]:
     """Who answered, what it cost, how long it waited."""
-    placement = answer.placement
-    found = placement_headers(asked, placement.provider, placement.model, answer.attempts, answer.waited_s)
+    found = placement_headers(asked, answer.placement, answer.attempts, answer.waited_s)
     if answer.cost_nanos is not None:
         found["x-orchestrator-cost-usd"] = usd(answer.cost_nanos)
     return found
 
 
-def placement_headers(
-    asked: Asked, provider: str, model: str, attempts: int, waited_s: float
-) -> dict[str, str]:
+def placement_headers(asked: Asked, placement: Placement, attempts: int, waited_s: float) -> dict[str, str]:
     """What is known when an answer begins."""
     found = {
-        "x-orchestrator-provider": provider,
-        "x-orchestrator-model": model,
+        "x-orchestrator-provider": placement.provider,
+        "x-orchestrator-model": placement.model,
         "x-orchestrator-attempts": str(attempts),
         "x-orchestrator-waited-ms": str(round(waited_s * 1000)),
-        "x-orchestrator-task-id": asked.task.id,
+        "x-orchestrator-task-id": placement.task.id,
     }
-    if dropped := asked.dropped(provider, model):
+    if dropped := asked.dropped(placement.provider, placement.model):
         found["x-orchestrator-dropped-params"] = dropped
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ..core.task_ends import contents_kept
 from ..records import GENERAL, Task
 from .answers import CALLER, REQUEST_ID, body_response
 from .asked import API_OF_FORM, Asked, answer_headers
@@ -62,7 +63,9 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     try:
         if asked.request.stream:
             return await Stream(request, asked).run(pool)
-        answer = await pool.direct.ask(asked.task, run=asked.run)
+        answer = await pool.direct.ask(
+            asked.task, run=asked.run, idempotency_key=asked.options.idempotency_key
+        )
     finally:
         del context.open_requests[asked.task.id]
     content = form.answer(asked.request, asked.served(answer.placement.model), answer.completion)
@@ -79,6 +82,9 @@ def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapp
     context, caller, headers = request.app[CONTEXT], request[CALLER], lower_case(request)
     options = request_options(headers, body, caller.role, context.settings.task_types)
     choice = _able(choose(found.model, context.settings, context.called), found, context)
+    if options.idempotency_key and contents_kept(context.settings.gateway) != "all":
+        message = 'an Idempotency-Key needs stored answers: [gateway] store_content = "all"'
+        raise FormatError(message, param="Idempotency-Key")
     if VIA in headers:  # passed on, so that a loop through several gateways is found too
         kept = {**found.native.headers, VIA: headers[VIA]}
         found = replace(found, native=replace(found.native, headers=kept))

@@ -39,6 +39,7 @@ class RequestOptions:
     priority: int = 0
     task_type: str = ""
     batch: str = ""
+    idempotency_key: str = ""
 
 
 def request_options(
@@ -63,6 +64,7 @@ def request_options(
         _priority(headers, role),
         task_type,
         _name(headers, f"{PREFIX}batch"),
+        _name(headers, "idempotency-key"),
     )
 
 

@@ -10,16 +10,14 @@ call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from ..core.direct import DirectAnswer
 from ..errors import ProviderError, RequestDeclined
-from ..messages import Reasoning, Text, ToolCall
-from ..records import Completion, Placement
-from ..stream_events import Finished, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ..records import Placement
+from ..stream_events import StreamEvent
 from .answers import id_headers
 from .asked import Asked, answer_headers, placement_headers
 from .context import CONTEXT
@@ -48,12 +46,15 @@ class Stream:
 
     async def run(self, pool: Orchestrator) -> web.StreamResponse:
         """Ask the pool and stream its answer. Raises what ends the request before its status is sent."""
-        asking = asyncio.create_task(pool.direct.ask(self._asked.task, self, run=self._asked.run))
+        asked = self._asked
+        key = asked.options.idempotency_key
+        asking = asyncio.create_task(pool.direct.ask(asked.task, self, run=asked.run, idempotency_key=key))
         try:
             await self._status_due(asking)
             if self._response is None:
-                answered = asking.result() if asking.done() else None  # raises what ended the request
-                await self._open({} if answered is None else answer_headers(self._asked, answered))
+                if asking.done():
+                    asking.result()  # raises what ended the request: an answer would have begun
+                await self._open({})
             await self._finish(asking)
         finally:
             if not asking.done():
@@ -71,9 +72,7 @@ class Stream:
         self._writer = asked.format.stream(asked.request, asked.served(placement.model))
         waited_s = max(0.0, placement.at - asked.task.created_at)
         if self._response is None:
-            headers = placement_headers(
-                asked, placement.provider, placement.model, placement.attempt, waited_s
-            )
+            headers = placement_headers(asked, placement, placement.attempt, waited_s)
             await self._open(headers)
         self._begun.set()
 
@@ -103,9 +102,6 @@ class Stream:
         except (RequestDeclined, ProviderError) as error:
             await self._write(self._writer.error(problem(error)))
         else:
-            if not self._begun.is_set():  # it came whole, as a stored answer does
-                for event in _events(answer.completion):
-                    await self.send(event)
             await self._write(self._writer.end(_comment(self._asked, answer)))
         if self._response is not None:
             await self._response.write_eof()
@@ -142,20 +138,6 @@ class Stream:
         except TimeoutError:
             transport.abort()
             raise ConnectionResetError("the client does not read its answer") from None
-
-
-def _events(completion: Completion) -> Iterator[StreamEvent]:
-    """A whole answer as the events of a stream."""
-    calls = 0
-    for part in completion.parts or (Text(completion.text),):
-        if isinstance(part, Text) and part.text:
-            yield TextDelta(part.text)
-        elif isinstance(part, Reasoning):
-            yield ReasoningDelta(part.text, whole=part)
-        elif isinstance(part, ToolCall):
-            yield ToolCallDelta(calls, part.id, part.name, part.arguments)
-            calls += 1
-    yield Finished(completion)
 
 
 def _comment(asked: Asked, answer: DirectAnswer) -> str:

@@ -10,7 +10,7 @@ from ..records import CompletionRequest, Native
 from .prompts import Json
 
 # Only these of the caller's headers: the key, the host and the length are the SDK's.
-_PASSED_ON = frozenset(["anthropic-beta", "anthropic-version", "openai-beta"])
+_PASSED_ON = frozenset(["anthropic-beta", "anthropic-version", "openai-beta", "via"])
 _OF_STREAMS = frozenset(["stream", "stream_options"])  # the adapter adds them to a stream
 
 

@@ -16,6 +16,7 @@ import aiohttp
 import httpx2
 from multidict import CIMultiDict
 
+from ..via import via
 from .connections import LONGEST_HEAD, MOST_HEADERS, Connector, Request, StaleConnection
 from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, Verdict, causes
 from .headers import WANTED_HEADERS
@@ -182,6 +183,7 @@ class Transport(httpx2.AsyncBaseTransport):
         content = await request.aread()
         # Built from the bytes, since httpx2 looks through all headers for each one that aiohttp asks for.
         headers = CIMultiDict((name.decode(), value.decode()) for name, value in request.headers.raw)
+        headers["Via"] = via(headers.get("Via", ""))  # a gateway that is its own provider stops there
         read_s = request.extensions["timeout"]["read"]
         if read_s != self._limit.sock_read:  # nearly always the same
             self._limit = aiohttp.ClientTimeout(sock_connect=self._connect_timeout_s, sock_read=read_s)

@@ -120,3 +120,33 @@ def test_fallbacks_answer_while_the_named_model_is_down(tmp_path: Path) -> None:
     ):
         found = client.chat.completions.create(model="claude-sonnet-5-5", messages=MESSAGES)
         assert found.model == "gpt-6.1-terra"
+
+
+def test_a_stream_that_waits_is_kept_open_and_then_answered(tmp_path: Path) -> None:
+    """Its status is there after 20 s although no provider has answered yet."""
+    config = {"latency": {"first_token_s": 24.0, "per_token_s": 0.0}}
+    providers = dict.fromkeys(("anthropic", "openai", "gemini"), config)
+    with (
+        SimulatorProcess.start({"providers": providers}) as simulator,
+        started(tmp_path, live_environment(simulator.base_urls)) as served,
+        sent(served.url, {**BODY, "model": "openai/economy", "stream": True}) as connection,
+    ):
+        began = time.monotonic()
+        head = connection.recv(65_536)
+        assert 19.0 < time.monotonic() - began < 23.5
+        assert head.startswith(b"HTTP/1.1 200") and b"x-orchestrator-task-id" in head
+        found = head
+        while b"[DONE]" not in found:
+            part = connection.recv(65_536)
+            assert part, found
+            found += part
+        assert b'"content"' in found and b": provider=openai" in found
+
+
+def test_a_reader_that_takes_nothing_holds_back_its_own_stream_alone(
+    gateway: Served, simulator: SimulatorProcess
+) -> None:
+    body = {"model": "economy", "messages": MESSAGES, "max_tokens": 4_000, "stream": True}
+    with sent(gateway.url, body), sent(gateway.url, body):
+        for _ in range(5):
+            assert send(gateway.url, "/v1/chat/completions", method="POST", body=BODY).status == 200

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,7 @@ def test_what_is_refused_gets_an_error_of_its_api(gateway: Served, case: str, ap
     assert found.headers["x-should-retry"] == "false"
     if api == "anthropic":
         assert found.json["type"] == "error" and found.json["error"]["message"]
-        assert found.headers["request-id"] == found.json["request_id"]
+        assert found.headers["request-id"]
     else:
         assert {"message", "type", "param", "code"} == found.json["error"].keys()
         assert found.headers["x-request-id"]
@@ -233,3 +235,82 @@ def test_budgets_of_ones_own_replace_the_gateways(tmp_path: Path, simulator: Sim
     toml = "[budgets]\nmonthly_usd = 5.0\n"
     with started(tmp_path, live_environment(simulator.base_urls), toml=toml) as served:
         assert "a day" not in served.script.err
+
+
+# ------------------------------------------------------------------ loops, keys
+
+
+class Forwarder:
+    """A port that leads to another one: a provider's address that no look-up shows to be the gateway."""
+
+    def __init__(self) -> None:
+        self.port_to = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                threading.Thread(target=self._forward, args=(near,), daemon=True).start()
+
+    def _forward(self, near: socket.socket) -> None:
+        with near, suppress(OSError), socket.create_connection(("127.0.0.1", self.port_to)) as far:
+            back = threading.Thread(target=self._pass, args=(far, near), daemon=True)
+            back.start()
+            self._pass(near, far)
+            far.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(65_536):
+                target.sendall(content)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def test_a_provider_that_leads_back_here_is_a_loop_that_ends_at_once(tmp_path: Path) -> None:
+    with closing(Forwarder()) as forwarder:
+        environ = {"OPENAI_API_KEY": "test-key-of-openai", "OPENAI_BASE_URL": forwarder.url}
+        with started(tmp_path, environ) as served:
+            forwarder.port_to = int(served.url.rpartition(":")[2])
+            body = {"model": "openai/economy", "messages": [{"role": "user", "content": "Hi"}]}
+            headers = {"x-orchestrator-timeout": "3"}
+            found = send(served.url, "/v1/chat/completions", method="POST", body=body, headers=headers)
+            assert found.status in (502, 504), found.body
+            figures = send(served.url, "/metrics").body.decode()
+            assert "orchestrator_tasks_waiting" in figures
+
+
+def test_an_idempotency_key_returns_the_answer_once_more_without_a_call(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    toml = '[gateway]\nstore_content = "all"\n'
+    body = {"model": "economy", "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 60}
+    headers = {"Idempotency-Key": "one"}
+    with started(tmp_path, live_environment(simulator.base_urls), toml=toml) as served:
+        found = [
+            send(served.url, "/v1/chat/completions", method="POST", body=each, headers=headers)
+            for each in (body, body, {**body, "max_tokens": 61})
+        ]
+        streamed = send(
+            served.url, "/v1/chat/completions", method="POST", body={**body, "stream": True}, headers=headers
+        )
+    first, again, other = found
+    assert first.status == again.status == 200
+    text = [each.json["choices"][0]["message"]["content"] for each in (first, again)]
+    assert text[0] == text[1] and again.headers["x-orchestrator-cost-usd"] == "0"
+    assert other.status == 409
+    assert streamed.status in (200, 409)
+
+
+def test_an_idempotency_key_is_refused_where_no_answers_are_stored(gateway: Served) -> None:
+    body = {"model": "economy", "messages": [{"role": "user", "content": "Name a colour."}]}
+    headers = {"Idempotency-Key": "one"}
+    found = send(gateway.url, "/v1/chat/completions", method="POST", body=body, headers=headers)
+    assert found.status == 400 and "store_content" in found.json["error"]["message"]
