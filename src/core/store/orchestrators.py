@@ -169,12 +169,25 @@ class Orchestrators:
         booked: int = total if at_most is None else min(total, at_most)
         calls = CallRollups()
         for row in rows:
-            batch_id = self._ids.batch_id(row.batch)
+            batch_id = self._batch_id(connection, row.batch, row.submitter, now)
             nanos = row.nanos * booked // total if total else 0
             calls.book_uncertain(nanos, row.provider, batch_id, row.submitter, now)
         calls.write(self._database, connection)
         connection.execute(sa.delete(c).where(c.c.orchestrator_id.in_(orchestrator_ids)))
         return booked
+
+    def _batch_id(self, connection: sa.Connection, batch: str, submitter: str, now: float) -> int | None:
+        """The number of a batch, which is made for a run that was killed before any of its requests ended.
+
+        None for calls without a batch.
+        """
+        if not batch:
+            return None
+        b = schema.batches
+        columns = {"name": batch, "source": "", "output_path": "", "options": "{}"}
+        insert = self._database.insert(b).values(columns | {"submitter": submitter, "created_at": now})
+        connection.execute(insert.on_conflict_do_nothing())
+        return int(connection.execute(sa.select(b.c.id).where(b.c.name == batch)).scalar_one())
 
 
 def _rows(
