@@ -7,7 +7,7 @@ restarts and keep their history; a command is carried out once and stored with i
     setting   paused    [provider, ...]
     command   resume    {"provider"}          lift a hold, a spent quota or a refused key as well
     command   reset     {"provider"}          close its breaker
-    command   cancel    {"batch", "ids"}      cancel waiting tasks
+    command   cancel    {"batch", "ids"}      cancel waiting tasks; with "direct" also all direct ones
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class CommandHandler:
 
     def _cancel(self, args: Mapping[str, Any], now: float) -> str:
         ids = [str(task_id) for task_id in args.get("ids", ())]
+        if args.get("direct"):
+            ids += self._scheduler.direct_ids(str(args.get("batch", "")))
         return f"{self.cancel(str(args.get('batch', '')), ids, now)} cancelled"
 
     def cancel(self, batch: str, ids: Iterable[str], now: float) -> int:

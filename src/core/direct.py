@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
-from ..errors import InputError, WaitingLimit
-from ..records import Task, TaskStatus
+from ..errors import InputError, NoRoute, WaitingLimit
+from ..records import RUNS, Task, TaskStatus
+from ..refusal_text import candidate_text
 from ..routing.scheduler import Scheduler
 from ..storable import is_clean
 from .idempotency import IdempotencyKeys
@@ -41,7 +42,7 @@ class Run:
 
 def run_batch(submitter: str, run_id: str) -> str:
     """The name of the batch that holds the requests of a run."""
-    return f"runs/{submitter}/{run_id}"
+    return f"{RUNS}{submitter}/{run_id}"
 
 
 class DirectRequests:
@@ -115,6 +116,7 @@ class DirectRequests:
     async def _ask(self, task: Task, delivery: Delivery | None, *, is_turn: bool) -> DirectAnswer:
         self._check_serving()  # the store may have been asked meanwhile
         now = self._now()
+        self._check_route(task, now)
         answer: asyncio.Future[DirectAnswer] = asyncio.get_running_loop().create_future()
         request = OpenRequest(task, answer, now, delivery)
         self._scheduler.offer(task, now, direct=True, is_turn=is_turn)
@@ -146,6 +148,16 @@ class DirectRequests:
         else:
             text = f"{self._requests.waiting:,} requests are waiting (gateway.max_waiting)"
         raise WaitingLimit(text, self._placer.next_in_s())
+
+    def _check_route(self, task: Task, now: float) -> None:
+        """Tell at once that no provider can serve it, while no slot is free for a decision."""
+        balancer = self._scheduler.balancer
+        if balancer.registry.free_slots:
+            return
+        route = balancer.route(task, now)
+        if not route.options:
+            why = "; ".join(f"{each.provider}: {candidate_text(each)}" for each in route.excluded)
+            raise NoRoute(f"no provider can serve it ({why or 'none is configured'})", route.excluded)
 
     # ------------------------------------------------------------------ placing and ends
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..records import Task
+from ..records import RUNS, Task
 from .runs import RunKey, Runs
-
-RUNS = "runs/"  # in place of a batch: the flow in which the runs of a submitter begin
 
 
 @dataclass(slots=True)

@@ -183,6 +183,14 @@ class Scheduler:
             return None
         return _result_of(entry, status, error, now)
 
+    def direct_ids(self, batch: str) -> list[str]:
+        """The ids of the direct tasks of a batch that wait."""
+        return [
+            e.task.id
+            for e in self._entries.values()
+            if e.direct and e.queue is not None and e.task.batch == batch
+        ]
+
     def waiting_tasks(self) -> list[Task]:
         """Every claimed task that waits, in no order."""
         return [e.task for e in self._entries.values() if e.queue is not None and not e.direct]

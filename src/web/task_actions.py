@@ -20,7 +20,7 @@ from ..core.intake import (
 )
 from ..core.store import AddReport, BatchRow, FailureReason, TaskDetail, TaskSelection
 from ..errors import InputError
-from ..records import Task, TaskStatus
+from ..records import RUNS, Task, TaskStatus
 from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
 from .presenters.batches import RETRIED
 from .presenters.pool import callable_providers, pool_view
@@ -238,8 +238,9 @@ def cancel_batch(context: AppContext, name: str, caller: str) -> dict[str, int]:
     only = _submitter_filter(find_batch(context, name))
     cancelled = context.store.admin.cancel(name, now=context.now(), submitter=only)
     claimed = _running_ids(context, name, only)
-    if claimed:
-        args = {"batch": name, "ids": claimed}
+    is_run = name.startswith(RUNS)  # its waiting requests are not in the store
+    if claimed or is_run:
+        args = {"batch": name, "ids": claimed, "direct": is_run}
         context.store.controls.add_command("cancel", args, who=caller, now=context.now())
     text = f"{caller} cancelled the waiting tasks of {name}: {cancelled + len(claimed)} tasks"
     context.record_event("batch_cancelled", text, batch=name)

@@ -20,6 +20,7 @@ from src.errors import (
     NoRoute,
     NotServing,
     WaitingLimit,
+    Withdrawn,
 )
 from src.messages import Message
 from src.records import Task, TaskStatus
@@ -216,6 +217,39 @@ async def test_the_queue_is_not_the_requests(store: Store, quick: SimulatorProce
         await asyncio.gather(served.drain(), *asked, return_exceptions=True)
     found = store.tasks.find("file", "t")
     assert found is not None
+
+
+async def test_a_cancelled_run_loses_its_waiting_requests(store: Store, quick: SimulatorProcess) -> None:
+    limits = {"requests_per_minute": 1.0, "burst_s": 1.0}
+    async with serving(store, quick.base_urls, settings_for(limits=limits)) as served:
+        await served.direct.ask(request(1))
+        asked = [
+            asyncio.create_task(served.direct.ask(request(1), run=Run(each))) for each in ("r", "r", "other")
+        ]
+        await asyncio.sleep(0.05)
+        args = {"batch": "runs/local/r", "ids": [], "direct": True}
+        store.controls.add_command("cancel", args, who="a test", now=time.time())
+        for each in asked[:2]:
+            with pytest.raises(Withdrawn):
+                await each
+        assert served.direct.waiting == 1
+        asked[2].cancel()
+
+
+async def test_no_route_is_told_although_every_slot_is_taken(store: Store, slow: SimulatorProcess) -> None:
+    settings = settings_for()
+    agents = tuple(each.model_copy(update={"calls_in_flight": 1}) for each in settings.agents[:1])
+    settings = settings.model_copy(update={"agents": agents})
+    async with serving(store, slow.base_urls, settings) as served:
+        slots = [
+            asyncio.create_task(served.direct.ask(request(n))) for n in range(served.pool.balancer.slots)
+        ]
+        while served.pool.balancer.registry.free_slots:
+            await asyncio.sleep(0.01)
+        with pytest.raises(NoRoute):
+            await served.direct.ask(request(1, models=("no-model",), providers=()))
+        assert not slots[0].done()
+        await asyncio.gather(*slots)
 
 
 # ------------------------------------------------------------------ idempotency keys

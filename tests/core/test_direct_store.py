@@ -141,6 +141,16 @@ def test_the_store_remembers_no_more_runs_than_it_needs(store: Store) -> None:
     assert len(store.direct_tasks._ids._batch_ids) <= 1
 
 
+def test_names_that_were_forgotten_are_found_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.core.store.identifiers.NAMES_KEPT", 3)
+    store.direct_tasks.record("me", [a_record(0, batch=f"runs/local/{n}") for n in range(10)])
+    for number in [*range(10), *range(10)]:
+        found = store.tasks.find(f"runs/local/{number}", "t0")
+        assert found is not None and found.row.batch == f"runs/local/{number}"
+    ids = store.direct_tasks._ids
+    assert max(len(ids._batch_ids), len(ids._streams_by_id), len(ids._streams_by_name)) <= 3
+
+
 async def test_run_names_are_those_of_their_submitter(tmp_path: Path, simulator: SimulatorProcess) -> None:
     with new_store(tmp_path) as store:
         async with serving(store, simulator.base_urls, settings_for()) as served:

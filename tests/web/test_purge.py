@@ -32,7 +32,7 @@ def test_an_operator_purges_a_batch_after_a_question(
     assert "Purged prompts and answers of 7 tasks." in done.text
     assert not store.contents.purgeable(filled.now + 1, BATCH)
     page = client.get(f"/rows/{filled.failed_row}").text
-    assert "The prompt was purged." in page and "overheated" in page
+    assert "The prompt is not stored." in page and "overheated" in page
     assert f"/rows/{filled.failed_row}/retry" not in page
     again = client.post("/batches/purge", data={"csrf": csrf, "batch": BATCH})
     assert "No ended task of this batch has a prompt" in again.text

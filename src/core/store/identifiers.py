@@ -13,6 +13,8 @@ from . import schema
 from .database import Database
 from .reconnecting import reconnect
 
+NAMES_KEPT = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class TaskStream:
@@ -26,7 +28,10 @@ class TaskStream:
 
 
 class Identifiers:
-    """Names to row numbers and back, cached: rows are never deleted, and only `forget_batch` drops a name."""
+    """Names to row numbers and back, cached: rows are never deleted, and only `forget_batch` drops a name.
+
+    A cache that is full is emptied: each run of the gateway is a batch with a stream of its own.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,6 +50,7 @@ class Identifiers:
                 query = sa.select(schema.batches.c.id).where(schema.batches.c.name == name)
                 found = connection.execute(query).scalar()
             if found is not None:
+                _make_room(self._batch_ids)
                 self._batch_ids[name] = found
         return found
 
@@ -79,15 +85,16 @@ class Identifiers:
         found = self._streams_by_name.get((batch_id, submitter, task_type))
         if found is None:
             self._create_stream(batch_id, submitter, task_type)
-            self._load_streams(schema.task_streams.c.batch_id == batch_id)
-            found = self._streams_by_name[batch_id, submitter, task_type]
+            of_batch = self._load_streams(schema.task_streams.c.batch_id == batch_id)
+            found = next(s for s in of_batch if s.submitter == submitter and s.task_type == task_type)
         return found
 
     def stream_by_id(self, stream_id: int) -> TaskStream:
         """The stream of a number that a task's row holds."""
-        if stream_id not in self._streams_by_id:
-            self._load_streams(schema.task_streams.c.id == stream_id)
-        return self._streams_by_id[stream_id]
+        found = self._streams_by_id.get(stream_id)
+        if found is None:
+            (found,) = self._load_streams(schema.task_streams.c.id == stream_id)
+        return found
 
     def streams_of_batch(self, batch_id: int) -> list[TaskStream]:
         """All streams of a batch."""
@@ -126,7 +133,15 @@ class Identifiers:
 
         rows = reconnect(self._database, read)
         found = [TaskStream(row.id, row.batch_id, row.name, row.submitter, row.task_type) for row in rows]
+        _make_room(self._streams_by_id)
+        _make_room(self._streams_by_name)
         for stream in found:
             self._streams_by_id[stream.id] = stream
             self._streams_by_name[stream.batch_id, stream.submitter, stream.task_type] = stream
         return found
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    """Empty a cache that is full. Threads may share it: what was in it is looked up again."""
+    if len(cache) >= NAMES_KEPT:
+        cache.clear()

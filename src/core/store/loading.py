@@ -16,7 +16,7 @@ from .identifiers import Identifiers, TaskStream
 from .rows import BatchRow, StoredResult
 
 IN_SIZE = 500  # values in one IN list: one cached statement per size
-PURGED = "prompt and answer were purged"
+PURGED = "prompt and answer are not stored"
 _Item = TypeVar("_Item")
 _T = schema.tasks.c
 _P = schema.prompts.c
