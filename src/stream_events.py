@@ -5,7 +5,8 @@
 
 `raw` is the server-sent event as the provider wrote it, without the blank line behind it, where the request
 has a `native` form and went to the API of that form; else empty. A reader of that API gets `raw` unchanged,
-and everyone else what the fields say. A stream that ends without `Finished` has raised a `ProviderError`.
+and everyone else what the fields say. Then there is one event for each that was received, also where it holds
+several deltas; OpenAI's `[DONE]` is none. A stream that ends without `Finished` has raised a `ProviderError`.
 """
 
 from __future__ import annotations
