@@ -13,6 +13,7 @@ into the form that their API accepts (`providers/`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,11 @@ def media_in(messages: Iterable[Message]) -> tuple[Media, ...]:
 def text_length(message: Message) -> int:
     """How many characters of a message its provider counts as text."""
     return sum(map(len, text_parts(message)))
+
+
+def tool_length(tool: Tool) -> int:
+    """How many characters of text the definition of a tool is."""
+    return len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters or {}))
 
 
 def text_parts(message: Message) -> Iterable[str]:

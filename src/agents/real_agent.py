@@ -14,7 +14,7 @@ from typing import Any
 
 from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
-from ..messages import tool_calls_in
+from ..messages import Text, tool_calls_in
 from ..providers.base import ProviderAdapter
 from ..providers.stream_reader import deltas_of
 from ..records import Completion, CompletionRequest, FinishReason, Placement
@@ -135,7 +135,9 @@ def matching(completion: Completion, reading: Reading, placement: Placement) -> 
     JSON that was cut off is not the model's mistake: it needs a larger max_tokens, not a correction.
     """
     if reading.text is not None:
-        return replace(completion, text=reading.text)
+        others = tuple(part for part in completion.parts if not isinstance(part, Text))
+        parts = (*others, Text(reading.text)) if others else ()
+        return replace(completion, text=reading.text, parts=parts)
     facts: dict[str, Any] = {
         "provider": placement.provider,
         "model": placement.model,

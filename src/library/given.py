@@ -14,9 +14,9 @@ from ..core.intake import (
     missing,
     shown,
     what_it_sends,
+    written_choice,
 )
 from ..errors import InputError
-from ..messages import TOOL_CHOICES
 from ..records import Task
 from ..settings import Settings
 
@@ -87,8 +87,7 @@ class TaskMaker:
 def _row_of(task: Task, now: float) -> dict[str, Any]:
     """The keys of a task file that make this task."""
     row = {name: getattr(task, name) for name in TaskFields.model_fields if hasattr(task, name)}
-    if task.tool_choice and task.tool_choice not in TOOL_CHOICES:
-        row["tool_choice"] = {"type": "function", "function": {"name": task.tool_choice}}
+    row["tool_choice"] = written_choice(task.tool_choice)
     if task.deadline_at is not None:
         row["deadline_s"] = task.deadline_at - now
     lists = {name: list(value) for name, value in row.items() if isinstance(value, tuple)}

@@ -469,6 +469,7 @@ class Scheduler:
             now,
             tuple(entry.attempts),
             output=completion.text,
+            parts=completion.parts,
             finish_reason=str(completion.finish_reason),
             truncated=completion.finish_reason is FinishReason.LENGTH,
             warnings=(*placement.warnings, *completion.warnings),

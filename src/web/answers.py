@@ -80,12 +80,16 @@ class TaskEntry(Answer):
 class TaskDetailAnswer(TaskEntry):
     """A task with its request; `result` is its row of a results file, once it has ended."""
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     named_agent: str | None
     max_tokens: int | None
     temperature: float | None
     top_p: float | None
     seed: int | None
+    reasoning_effort: str | None
+    tools: list[dict[str, Any]]
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
     deadline_at: float | None
     purged: bool
     metadata: dict[str, Any]

@@ -11,6 +11,7 @@ from ..core.results import (
     ATTEMPTS,
     COLUMNS,
     METADATA,
+    TOOL_CALLS,
     USAGE,
     csv_line,
     encode_row,
@@ -65,7 +66,7 @@ def as_csv(context: AppContext, wanted: ExportQuery) -> Iterator[bytes]:
     A spreadsheet would run text such as `=1+1` as a formula, and tasks and answers come from several people,
     so such cells begin with an apostrophe. JSON Lines keep them unchanged.
     """
-    header = ["batch", *COLUMNS, *USAGE, ATTEMPTS, METADATA]
+    header = ["batch", *COLUMNS, TOOL_CALLS, *USAGE, ATTEMPTS, METADATA]
     if wanted.prompts:
         header.insert(header.index("output"), PROMPT)
     yield csv_line(header)

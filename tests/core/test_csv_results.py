@@ -91,7 +91,8 @@ def test_all_columns_are_those_of_the_row(tmp_path: Path) -> None:
         file.append([of("a", {"name": "Ann", "other": [1]}, warnings=("one", "two"))])
     (row,) = records(path)
     assert list(row) == [
-        "id", "name", *ANSWER, "line", "finish_reason", "truncated", "warnings", "provider", "agent",
+        "id", "name", *ANSWER, "tool_calls",
+        "line", "finish_reason", "truncated", "warnings", "provider", "agent",
         "task_type", "tier", "latency_s", "input_tokens", "cache_read_tokens", "cache_write_tokens",
         "output_tokens", "reasoning_tokens", "attempts", "deduplicated_from", "metadata", "simulated",
     ]  # fmt: skip

@@ -13,6 +13,7 @@ expected format.
 from __future__ import annotations
 
 from .agent_prompts import check_agent
+from .chat_writing import written_calls, written_choice, written_messages, written_tools
 from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
@@ -83,4 +84,8 @@ __all__ = [
     "unpriced_warning",
     "unserved_reason",
     "what_it_sends",
+    "written_calls",
+    "written_choice",
+    "written_messages",
+    "written_tools",
 ]

@@ -13,12 +13,13 @@ from .forms import Form, form_of, is_table
 from .jsonl import encode_row
 from .parquet_file import pack, rows_path, unpack
 from .rows import attempt_row, latency_s, prompt_of, result_row, usage_row, usd
-from .table_columns import ATTEMPTS, COLUMNS, METADATA, USAGE, TableColumns, flat_row
+from .table_columns import ATTEMPTS, COLUMNS, METADATA, TOOL_CALLS, USAGE, TableColumns, flat_row
 
 __all__ = [
     "ATTEMPTS",
     "COLUMNS",
     "METADATA",
+    "TOOL_CALLS",
     "STDOUT",
     "USAGE",
     "Form",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...records import Result, TaskStatus, Usage
+from ..intake.chat_writing import written_calls
 from .jsonl import encode_row, pieces_of_lines, whole_lines
 from .rows import usd
 
@@ -70,7 +71,9 @@ def batch_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
 def _response(result: Result, mark: str) -> dict[str, Any]:
     by = result.answered_by
-    message = {"role": "assistant", "content": result.output, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": result.output, "refusal": None}
+    if calls := written_calls(result.parts):
+        message |= {"content": result.output or None, "tool_calls": calls}
     choice = {
         "index": 0,
         "message": message,

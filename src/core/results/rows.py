@@ -10,6 +10,7 @@ from typing import Any
 from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Task, Usage
 from ...refusal_text import candidate_text
 from ...storable import clean
+from ..intake.chat_writing import written_calls
 
 _TOKEN_KINDS = tuple(field.name for field in fields(Usage))
 REPLACED = "invalid Unicode and NUL characters are replaced by U+FFFD"
@@ -20,14 +21,17 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
     `usage` and `cost_usd` are sums over all attempts; `cost_usd` is None where a price is unknown.
     `latency_s` runs from the first call to the end of the last one, including waits between them. A task that
-    got the answer of an equal one names that in `deduplicated_from`, and costs nothing itself.
+    got the answer of an equal one names that in `deduplicated_from`, and costs nothing itself. Where the
+    model asks for calls, `tool_calls` has them, in the form in which messages give them back.
     """
     task, by, origin = result.task, result.answered_by, result.origin
+    calls = written_calls(result.parts) if result.parts else []
     return {
         "id": task.id,
         "line": task.line,
         "status": str(result.status),
         "output": result.output,
+        **({"tool_calls": calls} if calls else {}),
         "finish_reason": str(result.finish_reason) or None,
         "truncated": result.truncated,
         "error": result.error or None,

@@ -28,11 +28,13 @@ COLUMNS = (
 )  # fmt: skip
 USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 ATTEMPTS = "attempts"  # their number
+TOOL_CALLS = "tool_calls"  # as JSON, in the form of messages
 METADATA = "metadata"  # as JSON: all that has no column of its own
 SIMULATED = "simulated"
 OUTPUT = "output"
 AFTER_OUTPUT = ("status", "model", "cost_usd", "error")
 REST = (
+    TOOL_CALLS,
     "line", "finish_reason", "truncated", "warnings", "provider", "agent", "task_type", "tier", "latency_s",
     *USAGE, ATTEMPTS, "deduplicated_from", METADATA, SIMULATED,
 )  # fmt: skip
@@ -131,6 +133,7 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     cells = {name: row.get(name) for name in (*COLUMNS, "prompt")}
     cells |= {name: row["usage"][name] for name in USAGE}
     cells["warnings"] = "; ".join(row["warnings"])
+    cells[TOOL_CALLS] = _json(row[TOOL_CALLS]) if TOOL_CALLS in row else ""
     cells[ATTEMPTS] = len(row["attempts"])
     cells[METADATA] = _json(row["metadata"]) if row["metadata"] else ""
     return cells

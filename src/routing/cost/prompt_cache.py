@@ -23,11 +23,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from ...messages import Message, text_length
+from ...messages import Message, text_length, tool_length
 from ...records import Task, Usage
 from ...settings import CachingSettings
 from ..limits.estimator import CHARS_PER_TOKEN
@@ -185,16 +185,19 @@ def beginnings(task: Task, least_chars: int) -> tuple[Prefix, ...]:
     if any(m.role == "system" for m in messages[system:]):
         return ()
     ends = sorted({len(messages) - 1, min(system, len(messages) - 1)}, reverse=True)
+    of_tools = sum(map(tool_length, task.tools))  # they stand before the messages
     return tuple(
-        Prefix(turns, _digest(messages[:turns], task.response_schema))
+        Prefix(turns, _digest(messages[:turns], task))
         for turns in ends
-        if turns > 0 and sum(map(text_length, messages[:turns])) >= least_chars
+        if turns > 0 and of_tools + sum(map(text_length, messages[:turns])) >= least_chars
     )
 
 
-def _digest(messages: Sequence[Message], schema: Mapping[str, object] | None) -> str:
+def _digest(messages: Sequence[Message], task: Task) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    for part in (*((m.role, _content(m)) for m in messages), ("schema", repr(schema))):
+    shape = ("schema", repr(task.response_schema))
+    tools = (("tools", repr(task.tools)),) if task.tools else ()
+    for part in (*((m.role, _content(m)) for m in messages), shape, *tools):
         for text in part:
             digest.update(len(text).to_bytes(8, "big"))
             digest.update(text.encode("utf-8", "surrogatepass"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.intake import QUEUE
+from ...core.intake import QUEUE, written_calls, written_choice, written_messages, written_tools
 from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, EarlierEnd, TaskDetail, TaskRow, TaskSelection
 from ...records import Attempt, TaskStatus
@@ -15,6 +15,7 @@ from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
 from ..task_states import OPEN_STATUSES, TaskState, state_of, statuses_of
 from ..visibility import is_own_batch
+from .conversation import PartView, TurnView, answer_parts, turns_of
 from .pool import pool_view
 
 TRUNCATED = "truncated"  # a filter beside the states: answers that end at max_tokens
@@ -69,6 +70,8 @@ class TaskView:
     is_open: bool
     latency_s: float | None
     cost_nanos: int | None
+    turns: tuple[TurnView, ...]
+    answer_parts: tuple[PartView, ...]  # beside the answer's text
 
     @property
     def row(self) -> TaskRow:
@@ -172,6 +175,8 @@ def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
         detail.row.status in OPEN_STATUSES,
         latency_s(detail.result) if detail.result else None,
         detail.row.cost_nanos,
+        turns_of(detail.task.messages),
+        answer_parts(detail.result.parts) if detail.result else (),
     )
 
 
@@ -252,12 +257,16 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
     task = detail.task
     return {
         **task_json(context, detail.row, state_of(detail.row, pool_view(context).rows_in_flight)),
-        "messages": [{"role": m.role, "content": m.content} for m in task.messages],
+        "messages": written_messages(task.messages),
         "named_agent": task.agent or None,
         "max_tokens": task.max_tokens,
         "temperature": task.temperature,
         "top_p": task.top_p,
         "seed": task.seed,
+        "reasoning_effort": task.reasoning_effort,
+        "tools": written_tools(task.tools),
+        "tool_choice": written_choice(task.tool_choice),
+        "parallel_tool_calls": task.parallel_tool_calls,
         "deadline_at": task.deadline_at,
         "purged": detail.is_purged,
         "metadata": dict(task.metadata),
@@ -279,4 +288,5 @@ def _end_json(end: EarlierEnd) -> dict[str, Any]:
         "truncated": end.truncated,
         "error": end.error or None,
         "output": end.output,
+        **({"tool_calls": calls} if (calls := written_calls(end.parts)) else {}),
     }
