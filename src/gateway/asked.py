@@ -10,8 +10,6 @@ from ..settings import Settings
 from .formats.base import CallerRequest, Format, Served
 from .requests import RequestOptions
 
-API_OF_FORM = {"openai": "openai", "responses": "openai", "anthropic": "anthropic"}
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -37,7 +35,7 @@ class Asked:
     def dropped(self, provider: str, model: str) -> str:
         """The fields of the request that this model did not get."""
         found: dict[str, None] = {}
-        if self.settings.providers[provider].api_format != API_OF_FORM[self.request.form]:
+        if self.request.form not in self.settings.providers[provider].native_forms:
             found = dict.fromkeys(self.request.hints)
             found |= dict.fromkeys(self.settings.unsent(provider, model, self.task.parameters))
         return ", ".join(found)

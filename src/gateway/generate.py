@@ -17,7 +17,7 @@ from aiohttp import web
 from ..core.task_ends import contents_kept
 from ..records import GENERAL, Task
 from .answers import CALLER, REQUEST_ID, body_response
-from .asked import API_OF_FORM, Asked, answer_headers
+from .asked import Asked, answer_headers
 from .bodies import check_head, read_object
 from .context import CONTEXT, GatewayContext
 from .formats.base import CallerRequest, Format, FormatError
@@ -120,13 +120,13 @@ def _able(choice: ModelChoice, found: CallerRequest, context: GatewayContext) ->
     """The choice without the providers whose API lacks a field. Raises FormatError if none is left."""
     if not found.only_form:
         return choice
-    rows, wanted = context.settings.providers, API_OF_FORM[found.form]
+    rows = context.settings.providers
     able = choice.providers or context.settings.left_by(choice.models, ())
-    left = tuple(name for name in able if name in context.called and rows[name].api_format == wanted)
+    left = tuple(name for name in able if name in context.called and found.form in rows[name].native_forms)
     if not left:
         fields = ", ".join(found.only_form)
         raise FormatError(
-            f"only a model of the {wanted} API takes {fields}; {found.model!r} is not one of them",
+            f"only a provider of this API takes {fields}; none serves {found.model!r}",
             param=found.only_form[0],
             kind=ProblemKind.BAD_REQUEST,
         )
