@@ -13,12 +13,13 @@ ARGS =
 BIN = .venv/bin
 SETUP = @PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-.PHONY: help run web test bench lint format lock clean
+.PHONY: help run web test clients-test bench lint format lock clean
 
 help:
 	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=--yes)"
 	@echo "make web      the pages on http://localhost:5000 (PORT= ARGS=)"
 	@echo "make test     the integration story, then every test"
+	@echo "make clients-test  clients of the gateway as people use them; installs them (needs uv, npm)"
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
@@ -37,6 +38,10 @@ web:
 test:
 	$(SETUP) test
 	@$(BIN)/python test_multi_provider.py $(ARGS)
+
+clients-test:
+	$(SETUP) dev
+	@$(BIN)/python -m pytest -q -m clients tests/clients $(ARGS)
 
 bench:
 	$(SETUP) test

@@ -4,8 +4,8 @@
 # ///
 """The anthropic SDK: an answer, a stream and a tool call.
 
-    eval "$(agent-orchestrator env anthropic)"     # sets ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY
-    uv run examples/clients/anthropic_messages.py
+eval "$(agent-orchestrator env anthropic)"     # sets ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY
+uv run examples/clients/anthropic_messages.py
 """
 
 import os

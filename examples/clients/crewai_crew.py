@@ -4,8 +4,8 @@
 # ///
 """CrewAI: an answer, a stream and a tool call. It speaks Chat Completions.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/crewai_crew.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/crewai_crew.py
 """
 
 import os
@@ -13,8 +13,8 @@ import os
 os.environ.setdefault("CREWAI_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("CREWAI_TRACING_ENABLED", "false")
 
-from crewai import LLM, Agent, Crew, Task  # noqa: E402
-from crewai.tools import tool  # noqa: E402
+from crewai import LLM, Agent, Crew, Task
+from crewai.tools import tool
 
 MODEL = os.environ.get("CLIENT_MODEL", "auto")
 ADDRESS = os.environ["OPENAI_BASE_URL"]

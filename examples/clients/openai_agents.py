@@ -4,15 +4,16 @@
 # ///
 """The OpenAI Agents SDK: an answer, a stream and a tool call. It speaks Responses.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/openai_agents.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/openai_agents.py
 """
 
 import asyncio
 import os
 
-from agents import Agent, ModelSettings, Runner, function_tool, set_tracing_disabled
 from openai.types.responses import ResponseTextDeltaEvent
+
+from agents import Agent, ModelSettings, Runner, function_tool, set_tracing_disabled
 
 MODEL = os.environ.get("CLIENT_MODEL", "auto")
 set_tracing_disabled(True)  # traces would go to OpenAI

@@ -4,8 +4,8 @@
 # ///
 """The openai SDK with Chat Completions: an answer, a stream and a tool call.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/openai_chat.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/openai_chat.py
 """
 
 import json

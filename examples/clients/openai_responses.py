@@ -4,8 +4,8 @@
 # ///
 """The openai SDK with Responses: an answer, a stream and a tool call.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/openai_responses.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/openai_responses.py
 """
 
 import json

@@ -4,8 +4,8 @@
 # ///
 """pydantic-ai: an answer, a stream and a tool call. It speaks Responses.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/pydantic_ai_agent.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/pydantic_ai_agent.py
 """
 
 import asyncio

@@ -4,8 +4,8 @@
 # ///
 """smolagents: an answer, a stream and a tool call. It speaks Chat Completions.
 
-    eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
-    uv run examples/clients/smolagents_agent.py
+eval "$(agent-orchestrator env openai)"     # sets OPENAI_BASE_URL and OPENAI_API_KEY
+uv run examples/clients/smolagents_agent.py
 """
 
 import os
@@ -30,6 +30,7 @@ model = OpenAIServerModel(MODEL)
 
 def asking(text):
     return [{"role": "user", "content": [{"type": "text", "text": text}]}]
+
 
 print("answer:", model(asking("Name three rivers in Norway.")).content)
 
