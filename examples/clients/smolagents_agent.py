@@ -39,6 +39,6 @@ for delta in model.generate_stream(asking("Name three lakes in Norway.")):
     print(delta.content or "", end="", flush=True)
 print()
 
-agent = ToolCallingAgent(tools=[get_weather], model=model, max_steps=4, verbosity_level=0)
-question = 'How warm is it? Please call get_weather {"city": "Oslo"}, then call final_answer {"answer": "12 degrees"}'
+agent = ToolCallingAgent(tools=[get_weather], model=model, max_steps=2, verbosity_level=0)
+question = 'How warm is it? Please call get_weather {"city": "Oslo"}'
 print("tool:", agent.run(question))

@@ -1,7 +1,7 @@
 """Clients as people use them, unmodified, through the gateway: an answer, a stream and a tool call each.
 
-Each runs the script of `examples/clients/` in an environment of its own, once with all providers well and once
-while one is down and the limits of another bind. `make clients-test` runs them: they install packages.
+Each runs the script of `examples/clients/` in an environment of its own, once with all providers well and
+once while one is down and the limits of another bind. `make clients-test` runs them: they install packages.
 """
 
 from __future__ import annotations
