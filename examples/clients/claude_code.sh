@@ -2,7 +2,8 @@
 # Claude Code, without a terminal: an answer, and one that needs a tool. It speaks the Anthropic API and streams.
 #
 #   npm install -g @anthropic-ai/claude-code
-#   eval "$(agent-orchestrator env claude-code)"     # sets ANTHROPIC_BASE_URL, a token and the models
+#   eval "$(agent-orchestrator env claude-code)"     # sets ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN
+#   export ANTHROPIC_MODEL=auto ANTHROPIC_SMALL_FAST_MODEL=economy     # so that any provider may answer
 #   sh examples/clients/claude_code.sh
 set -eu
 
