@@ -17,6 +17,7 @@ NAMES = {
     "mixes": "error mixes beside a retry script, in virtual time over many seeds",
     "night": "2,000 rows through a silence, a dead network and a spent quota; and what the run reports",
     "overhead": "CPU of the whole command `run` per row, beside the bare SDKs",
+    "gateway": "what the gateway adds: latency, gaps between chunks, CPU; what a batch beside it pays",
     "decision": "time of a decision, and a million tasks in virtual time",
     "store": "tasks per second through the store, claim time and pages by size",
     "plan": "the cost and time that `plan` shows, beside those of the run",

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.simulator import SimulatorProcess
-
 from .child import ROOT, ClientFailed, children_cpu_s, environment
-from .work import PROVIDERS, Json
+from .work import Json
 
 TIMEOUT_S = 600.0
 KEYS = {
@@ -23,20 +21,18 @@ KEYS = {
 
 
 class Command:
-    """Commands over a state of their own in `path`, live, with the simulator behind their base URLs.
+    """Commands over a state of their own in `path`, live, with these providers.
 
     `tables`: settings, by the name of their table. `cpu_s`: processor time of the last command, start to end.
     """
 
-    def __init__(self, path: Path, sim: SimulatorProcess, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, base_urls: Mapping[str, str], tables: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.cpu_s = 0.0
         self._path = path
-        self._settings = path / "settings.toml"
-        self._settings.write_text("".join(_toml(*each) for each in tables.items()), encoding="utf-8")
-        self._environ = environment()
-        for name in PROVIDERS:
-            key, url = KEYS[name]
-            self._environ |= {key: "no-key", url: sim.base_urls[name]}
+        self._settings = write_settings(path / "settings.toml", tables)
+        self._environ = keyed_environment(base_urls)
 
     def __call__(self, *arguments: str | Path) -> Json:
         """Its standard output as JSON. Raises ClientFailed."""
@@ -51,6 +47,21 @@ class Command:
             raise ClientFailed(f"{arguments[0]} ended with {done.returncode}: {done.stderr[-2_000:]}")
         found: Json = json.loads(done.stdout)
         return found
+
+
+def keyed_environment(base_urls: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a user with a key for each of these providers, which lie on this machine."""
+    environ = environment()
+    for name, url in base_urls.items():
+        key, url_name = KEYS[name]
+        environ |= {key: "no-key", url_name: url}
+    return environ
+
+
+def write_settings(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Settings, by the name of their table, as a file."""
+    path.write_text("".join(_toml(*each) for each in tables.items()), encoding="utf-8")
+    return path
 
 
 def _toml(name: str, values: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ def _ours(inputs: Sequence[Prompt]) -> float:
     even = {f"providers.{name}": {"weight": 1 / len(PROVIDERS)} for name in PROVIDERS}
     ample = {f"providers.{name}.limits": NO_LIMITS["providers"][name]["limits"] for name in PROVIDERS}
     with SimulatorProcess.start(simulator(latency_s=0.0)) as sim, folder() as path:
-        command = Command(path, sim, {**even, **ample})
+        command = Command(path, sim.base_urls, {**even, **ample})
         options = ("--tier", "standard", "--concurrency", str(IN_FLIGHT), "--yes", "--json")
         said = command("run", _write(path / "rows.csv", inputs), "-o", path / "results.csv", *options)
     if said["summary"]["answered"] != len(inputs):

@@ -79,7 +79,7 @@ def _said_and_was(limits: Mapping[str, Json], rows: int, tried: int, *, seed: in
     config = simulator({name: {"limits": dict(own)} for name, own in limits.items()})
     with SimulatorProcess.start(config) as sim, folder() as path:
         tables = {f"providers.{name}.limits": own for name, own in limits.items()}
-        command = Command(path, sim, tables)
+        command = Command(path, sim.base_urls, tables)
         before, file = (
             _write(path / "before.jsonl", tried, 2 * seed),
             _write(path / "rows.jsonl", rows, 2 * seed + 1),

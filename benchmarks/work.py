@@ -52,11 +52,11 @@ def prompts(
     return found
 
 
-def as_task(number: int, prompt: Prompt, batch: str = BATCH) -> Task:
+def as_task(number: int, prompt: Prompt, batch: str = BATCH, providers: Sequence[str] = ()) -> Task:
     """For the pool: untyped, and of one tier, so that each provider serves all with one model."""
     return Task(
         id=f"t{number:07}", batch=batch, messages=(Message("user", prompt.text),), tier="standard",
-        max_tokens=prompt.max_tokens,
+        max_tokens=prompt.max_tokens, providers=tuple(providers),
     )  # fmt: skip
 
 
