@@ -178,8 +178,19 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(package.__path__, "src."):
             if not module.name.endswith(("__main__", ".migrations.env")):  # these act when they are imported
                 importlib.import_module(module.name)
+    _compile_statements()
     gc.collect()
     gc.freeze()  # what all forks share stays unwritten
+
+
+def _compile_statements() -> None:
+    """Use a store, so that the forks find its schema planned and its statements compiled."""
+    once, filled = (importlib.import_module(name) for name in ("tests.once", "tests.web.filled"))
+    once.compile_statements_once()
+    once.plan_schema_once()
+    for _ in range(2):  # engines share from the second on; the name of the folder is what the guard allows
+        with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+            filled.fill(Path(folder), time.time())
 
 
 def _next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:

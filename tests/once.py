@@ -1,5 +1,6 @@
 """What is the same in every test of a process and costs much, done once: to compile statements, routes and
-templates. Each test has a database and an application of its own, which would compile all of them again.
+templates, and to work out the statements of a new schema. Each test has a database and an application of its
+own, which would do all of that again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from flask import Flask
 from jinja2 import Environment
 from werkzeug.routing import Rule
 
-from src.core.store import database
+from src.core.store import database, migrate
 
 _engines: dict[str, sa.Engine] = {}
 _builders: dict[tuple[Any, ...], Callable[..., tuple[str, str]]] = {}
 _environments: list[Environment] = []
+_creation: list[tuple[str, Any]] = []  # statements with their parameters
 
 
 def compile_statements_once() -> None:
@@ -32,6 +34,29 @@ def compile_statements_once() -> None:
         return engine
 
     database.create_engine = create_engine
+
+
+def plan_schema_once() -> None:
+    """Give an empty SQLite file its schema by the statements that the first one got from the migrations."""
+    upgrade = migrate._upgrade
+
+    def _upgrade(connection: sa.Connection) -> None:
+        if connection.dialect.name != "sqlite" or sa.inspect(connection).get_table_names():
+            upgrade(connection)
+        elif _creation:
+            for statement, parameters in _creation:
+                connection.exec_driver_sql(statement, parameters)
+        else:
+            sa.event.listen(connection, "before_cursor_execute", _note)
+            upgrade(connection)
+            sa.event.remove(connection, "before_cursor_execute", _note)
+
+    migrate._upgrade = _upgrade
+
+
+def _note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+    if not statement.lstrip().startswith(("SELECT", "PRAGMA")):
+        _creation.append((statement, parameters))
 
 
 class RuleCompiledOnce(Rule):
