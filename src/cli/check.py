@@ -60,7 +60,7 @@ def check(options: Options) -> int:
         *(Finding("warning", None, warning) for warning in config_warnings(setup.settings)),
     ]
     database, learned = _database(setup, options.console)
-    findings += [database, _disk(setup), _port(setup), *_providers(setup, learned)]
+    findings += [database, _disk(setup), _port(setup), _gateway_port(setup), *_providers(setup, learned)]
     _print(findings)
     return WRONG if any(finding.ok is False for finding in findings) else OK
 
@@ -104,14 +104,22 @@ def _port(setup: Setup) -> Finding:
         port = port if (chosen := chosen_port(setup.environ)) is None else chosen
     except ConfigError as error:
         return Finding("web port", False, error.what)
+    return _bindable("web port", host, port)
+
+
+def _gateway_port(setup: Setup) -> Finding:
+    return _bindable("gateway port", setup.settings.gateway.host, setup.settings.gateway.port)
+
+
+def _bindable(what: str, host: str, port: int) -> Finding:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":  # on Windows this option would let two servers share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            return Finding("web port", None, f"{host}:{port} is in use ({error.strerror})")
-    return Finding("web port", True, f"{host}:{port} is free")
+            return Finding(what, None, f"{host}:{port} is in use ({error.strerror})")
+    return Finding(what, True, f"{host}:{port} is free")
 
 
 # ------------------------------------------------------------------ the providers

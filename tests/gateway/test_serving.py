@@ -102,6 +102,29 @@ def test_a_standby_answers_503_until_it_leads(tmp_path: Path, simulator: Simulat
             assert standby.wait() == 0, standby.err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
+def test_a_standby_takes_over_the_port_of_the_leader_on_its_machine(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = str(holder.getsockname()[1])
+    environ = live_environment(simulator.base_urls)
+    with (
+        started(tmp_path, environ, "--gateway-port", port) as leader,
+        Script("--yes", "--standby", "--gateway-port", port, cwd=tmp_path, env=environ) as standby,
+    ):
+        standby.wait_for("stand")
+        assert "gateway: base URL" not in standby.err
+        leader.script.interrupt()
+        leader.script.wait()
+        standby.wait_for(f"gateway: base URL http://127.0.0.1:{port}/v1")
+        standby.wait_for("serving the queue")
+        assert send(leader.url, "/healthz").status == 200
+        standby.interrupt()
+        assert standby.wait() == 0, standby.err
+
+
 # ------------------------------------------------------------------ who may come in
 
 REFUSED = {
