@@ -103,7 +103,6 @@ class Task:
         None  # whether an answer may ask for several calls; None: the API's default
     )
     native: Native | None = None  # where it came in through the gateway
-    api_formats: tuple[str, ...] = ()  # only these APIs have all of its fields; empty: any does
     row: int = 0  # the store's number for it; 0 while it is not stored
 
     # Derived once, since routing asks for them at every decision.

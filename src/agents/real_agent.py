@@ -108,6 +108,7 @@ class RealAgent:
             parameters={
                 "max_tokens_parameter": config.max_tokens_parameter,
                 "schema_in_words": "response_schema" in unsent,
+                "unsent": tuple(unsent),
                 "prompt_cache": config.prompt_cache if self._settings.caching.enabled else "",
                 "thinking_headroom_tokens": config.thinking_headroom_tokens,
                 "thinking": config.thinking,

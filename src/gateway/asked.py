@@ -37,7 +37,7 @@ class Asked:
         found: dict[str, None] = {}
         if self.request.form not in self.settings.providers[provider].native_forms:
             found = dict.fromkeys(self.request.hints)
-            found |= dict.fromkeys(self.settings.unsent(provider, model, self.task.parameters))
+        found |= dict.fromkeys(self.settings.unsent(provider, model, self.task.parameters))
         return ", ".join(found)
 
 

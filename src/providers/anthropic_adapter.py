@@ -107,7 +107,6 @@ class AnthropicAdapter(SdkAdapter):
     classes = CLASSES
     message_patterns = MESSAGE_PATTERNS
     answer_keys = ("content",)
-    requires_max_tokens = True
 
     def _build(self) -> Any:
         from anthropic import AsyncAnthropic

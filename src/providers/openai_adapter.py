@@ -196,7 +196,7 @@ class OpenAIAdapter(SdkAdapter):
         body: Json = {
             "model": request.model,
             "messages": turns,
-            str(request.parameters.get("max_tokens_parameter") or "max_tokens"): request.max_tokens,
+            self._limit_name(request): request.max_tokens,
         }
         if request.parameters.get("prompt_cache") and request.cache_key:
             body["prompt_cache_key"] = request.cache_key
@@ -215,6 +215,11 @@ class OpenAIAdapter(SdkAdapter):
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return Rendered({**body, **rendered_tools(request)}, tuple(warnings))
+
+    def _limit_name(self, request: CompletionRequest) -> str:
+        if self._takes_responses(request):
+            return "max_output_tokens"
+        return str(request.parameters.get("max_tokens_parameter") or "max_tokens")
 
     def _path(self, request: CompletionRequest) -> str:
         return "/responses" if self._takes_responses(request) else self.path

@@ -44,7 +44,6 @@ class SdkAdapter(AnswerReader):
     path: ClassVar[str]
     models_path: ClassVar[str]
     classes: ClassVar[Mapping[str, Verdict]]
-    requires_max_tokens: ClassVar[bool] = False
 
     options: ClassVar[Json] = {}  # given to the SDK with every call
 
@@ -161,12 +160,16 @@ class SdkAdapter(AnswerReader):
         if self._closed:
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
+    def _limit_name(self, _request: CompletionRequest) -> str:
+        """What the API calls the largest number of tokens of the answer."""
+        return "max_tokens"
+
     def _render(self, request: CompletionRequest, *, stream: bool = False) -> Rendered:
         """The request as it is sent: its caller's own body, or what it says in this API's form."""
         if request.native is None or not self._is_native(request):
             rendered = self._rendered(request)
         else:
-            body = native_body(request.native, request, requires_max_tokens=self.requires_max_tokens)
+            body = native_body(request.native, request, self._limit_name(request))
             rendered = Rendered(body, headers=native_headers(request.native))
         return rendered._replace(body=self._streamed(rendered.body, request)) if stream else rendered
 

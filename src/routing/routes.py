@@ -98,8 +98,8 @@ def _options_of(
     task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
 ) -> Iterator[Option | Candidate]:
     """The option of each model that the task may use there, or why that one, or none, can serve it."""
-    if (excluded := _exclusion(task, provider)) is not None:
-        yield excluded
+    if task.providers and provider.name not in task.providers:
+        yield _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
         return
     models = _models_of(task, provider, tier, settings)
     if not models:
@@ -116,15 +116,6 @@ def _options_of(
         warnings: tuple[str, ...] = (warning,) if warning else ()
         warnings += tuple(f"{what}: {instead}" for what, instead in altered.items())
         yield replace(_option(task, provider, model, tier, settings, warnings), rank=rank)
-
-
-def _exclusion(task: Task, provider: ProviderState) -> Candidate | None:
-    """Why no model of the provider may serve the task; None: one may."""
-    if task.providers and provider.name not in task.providers:
-        return _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
-    if task.api_formats and provider.config.api.name not in task.api_formats:
-        return _left_out(provider, RefusalKind.INPUT_UNSUPPORTED, "its API lacks fields of the request")
-    return None
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
@@ -215,7 +206,6 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.max_tokens or -task.choice_bytes,
         task.parameters,
         task.needs,
-        task.api_formats,
         max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
         task.text_chars.bit_length(),
     )

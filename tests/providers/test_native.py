@@ -73,7 +73,8 @@ async def test_the_body_is_the_callers_but_for_the_model(
 ) -> None:
     canned.body = ANSWERS[api]
     adapter = adapter_for(access_to(api, canned.url(api)))
-    request = ask(api, native=native(api, stream=True, stream_options={"include_usage": True}))
+    form = native(api, stream=True, stream_options={"include_usage": True})
+    request = ask(api, native=form, max_tokens=50)
     completion = await adapter.complete(request)
     [seen] = canned.seen
     assert seen["body"] == {**BODIES[api], "model": MODELS[api]}
@@ -97,12 +98,31 @@ async def test_headers_of_the_api_go_along_and_the_callers_key_does_not(
     assert headers["host"] != "elsewhere"
 
 
-async def test_a_max_tokens_that_the_api_demands_is_added(canned: Canned, adapter_for: Builder) -> None:
-    canned.body = MESSAGE
-    body = {name: value for name, value in BODIES["anthropic"].items() if name != "max_tokens"}
-    request = ask("anthropic", native=Native("anthropic", body), max_tokens=77)
-    await adapter_for(access_to("anthropic", canned.base_url)).complete(request)
-    assert canned.seen[0]["body"]["max_tokens"] == 77
+LIMITS = {"openai": "max_completion_tokens", "anthropic": "max_tokens"}  # of the models of these tests
+
+
+@pytest.mark.parametrize("api", OWN)
+@pytest.mark.parametrize("written", [None, "max_tokens", "max_completion_tokens"])
+async def test_the_length_that_is_reserved_goes_out_under_the_name_that_the_model_takes(
+    api: str, written: str | None, canned: Canned, adapter_for: Builder
+) -> None:
+    canned.body = ANSWERS[api]
+    body = {name: value for name, value in BODIES[api].items() if not name.startswith("max_")}
+    form = Native(api, body if written is None else {**body, written: 500})
+    await adapter_for(access_to(api, canned.url(api))).complete(ask(api, native=form, max_tokens=77))
+    assert canned.seen[0]["body"] == {**body, "model": MODELS[api], LIMITS[api]: 77}
+
+
+@pytest.mark.parametrize("api", OWN)
+async def test_what_the_model_does_not_take_is_left_out_and_the_rest_goes_along(
+    api: str, canned: Canned, adapter_for: Builder
+) -> None:
+    canned.body = ANSWERS[api]
+    form = native(api, temperature=1.5, top_p=0.5)
+    request = ask(api, native=form, max_tokens=50, temperature=1.0)
+    request.parameters["unsent"] = ("top_p",)  # type: ignore[index]
+    await adapter_for(access_to(api, canned.url(api))).complete(request)
+    assert canned.seen[0]["body"] == {**BODIES[api], "model": MODELS[api], "temperature": 1.0}
 
 
 async def test_the_form_of_another_api_is_rendered(canned: Canned, adapter_for: Builder) -> None:

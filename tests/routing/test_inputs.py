@@ -42,7 +42,6 @@ def shown(*parts: Image | Document, text: str = "what is it?", **fields: object)
         tier="standard",
         providers=task.providers,
         tools=task.tools,
-        api_formats=task.api_formats,
     )
 
 
@@ -73,13 +72,6 @@ def test_what_a_model_lacks_is_a_row_of_the_configuration(lacks: str) -> None:
     balancer = make_balancer(settings)
     assert {place(balancer, task=task).provider for _ in range(10)} == {"gemini"}
     assert {place(balancer).provider for _ in range(40)} == set(NAMES)
-
-
-def test_fields_of_one_api_keep_a_task_there() -> None:
-    balancer = make_balancer()
-    task = make_task(api_formats=("openai",))
-    assert {place(balancer, task=task).provider for _ in range(10)} == {"openai"}
-    assert {place(balancer).provider for _ in range(40)} == set(NAMES)  # another class of tasks
 
 
 def test_images_count_against_limits_windows_and_budgets() -> None:
