@@ -110,7 +110,7 @@ def streams_of(way: Way, in_flight: int, seconds: float) -> Json:
 def _measured(way: Way, lane: Json, seconds: float) -> tuple[Seen, float]:
     """What the load found, and processor seconds of the server, less what it needs without requests."""
     before_s = way.server.cpu_s() if way.server else None
-    seen = measure([lane], seconds)[lane["name"]]
+    seen = measure([lane], seconds, seconds / 5)[lane["name"]]
     after_s = way.server.cpu_s() if way.server else None
     if seen.failed:
         raise ClientFailed(f"{way.name}: {seen.failed} of {seen.count} failed: {seen.problems}")
@@ -122,6 +122,7 @@ def _measured(way: Way, lane: Json, seconds: float) -> tuple[Seen, float]:
 
 def _idle(way: Way, size: Size, latency: Table, streams: Table, costs: dict[str, float]) -> None:
     measure([closed(way, 16)], WARM_S)
+    measure([closed(way, 100)], WARM_S)
     for in_flight in LATENCY_S:
         print(f"   {way.name}: {in_flight} in flight ...", flush=True)
         found = [_measured(way, closed(way, in_flight), size.seconds) for _ in range(size.repeats)]
@@ -291,7 +292,7 @@ def _batch(upstream: PacedUpstream, size: Size, limits: Json, kind: str) -> tupl
         way = Way(OURS, ours.port, {}, ours)
         measure([closed(way, 16)], WARM_S)
         lane = closed(way, 16) if kind == "closed" else streams_of(way, STREAMS, size.seconds)
-        load = None if kind == "alone" else Load([lane])
+        load = None if kind == "alone" else Load([lane], warm_s=WARM_S)
         add_batch(
             store, "beside", [as_task(n, each, "beside", BATCH_PROVIDERS) for n, each in enumerate(inputs)]
         )

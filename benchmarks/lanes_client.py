@@ -1,6 +1,6 @@
 """Loads of several kinds at once from one process, see `raw_http.py`; it ends with its input.
 
-    in   {"seconds": s | null, "lanes": [{"name": ..., "port": ..., "kind": ..., ...}]}    one line
+    in   {"seconds": s | null, "warm_s": s, "lanes": [{"name": ..., "port": ..., "kind": ..., ...}]}
     out  {"cpu_s": s, "lanes": {name: {"count": n, "chunks": n, "failed": n, "problems": [...],
           "began_at": [...], "added_ms": [...], "gap_ms": [...]}}}
 
@@ -9,7 +9,8 @@
     steady    a request every 1 / `per_second` seconds, to a provider whose latency is always `latency_s`
 
 `added_ms`: beyond the provider's latency, of a stream for each chunk. `gap_ms`: how much longer the time
-between two chunks was than when they were sent.
+between two chunks was than when they were sent. Both without the first `warm_s`, in which connections are
+opened; the counts are of all.
 """
 
 from __future__ import annotations
@@ -29,14 +30,21 @@ from .work import SEED, prompts
 
 JITTER = 0.3
 GRACE_S = 30.0  # for requests that are in flight at the end
+STEADY_MAX_TOKENS = 256
 _PROMPTS = [each.text for each in prompts(500, median_chars=400)]
+
+
+def steady_text(number: int) -> str:
+    """The prompt of a lane's request, from 1; other kinds have a directive before it."""
+    return f"{number}: {_PROMPTS[number % len(_PROMPTS)]}"
 
 
 class Lane:
     """One kind of load, and what came of it."""
 
-    def __init__(self, spec: dict[str, Any], ended: asyncio.Event) -> None:
+    def __init__(self, spec: dict[str, Any], warm_s: float, ended: asyncio.Event) -> None:
         self._spec, self._ended = spec, ended
+        self._warm_at = time.monotonic() + warm_s
         self._dice = random.Random(f"{SEED}:{spec['name']}")
         self._number = 0
         self.count = self.chunks = self.failed = 0
@@ -66,11 +74,11 @@ class Lane:
 
     def _request(self, directive: str, *, stream: bool = False) -> bytes:
         self._number += 1
-        text = f"{directive} {self._number}: {_PROMPTS[self._number % len(_PROMPTS)]}"
+        text = steady_text(self._number)
         body = {
             "model": self._spec["model"],
-            "messages": [{"role": "user", "content": text}],
-            "max_completion_tokens": 256,
+            "messages": [{"role": "user", "content": f"{directive} {text}".strip()}],
+            "max_completion_tokens": STEADY_MAX_TOKENS,
         }
         if stream:
             body["stream"] = True
@@ -89,7 +97,7 @@ class Lane:
             self._note(began, repr(error))
             return
         took_ms = (time.monotonic() - began) * 1e3
-        if self._note(began, _problem(answer)):
+        if self._note(began, _problem(answer)) and began >= self._warm_at:
             self.added_ms.append(took_ms - wait_ms)
 
     async def _steady(self) -> None:
@@ -119,9 +127,10 @@ class Lane:
             now = time.monotonic()
             body[:] = body[-200:] + piece
             for stamp in STAMP.findall(piece):
-                sent = float(stamp)
-                self.added_ms.append((now - sent) * 1e3)
-                if seen:
+                sent, warm = float(stamp), now >= self._warm_at
+                if warm:
+                    self.added_ms.append((now - sent) * 1e3)
+                if warm and seen:
                     self.gap_ms.append((now - last[0] - (sent - last[1])) * 1e3)
                 last, seen = (now, sent), seen + 1
 
@@ -156,7 +165,7 @@ def _problem(answer: Answer) -> str:
 async def main() -> None:
     spec = json.loads(sys.stdin.readline())
     ended = asyncio.Event()
-    lanes = {row["name"]: Lane(row, ended) for row in spec["lanes"]}
+    lanes = {row["name"]: Lane(row, spec["warm_s"], ended) for row in spec["lanes"]}
     running = [asyncio.create_task(lane.run()) for lane in lanes.values()]
     before_s = time.process_time()
     if spec.get("seconds") is not None:

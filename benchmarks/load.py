@@ -37,16 +37,16 @@ class Seen:
 
 
 class Load:
-    """Lanes that run from now on; `end` ends them, unless they last `seconds`."""
+    """Lanes that run from now on; `end` ends them, unless they last `seconds`. See `lanes_client.py`."""
 
-    def __init__(self, lanes: Sequence[Json], seconds: float | None = None) -> None:
-        self._seconds = seconds
+    def __init__(self, lanes: Sequence[Json], seconds: float | None = None, warm_s: float = 0.0) -> None:
+        self._seconds, spec = seconds, {"seconds": seconds, "warm_s": warm_s, "lanes": list(lanes)}
         self._child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.lanes_client"], cwd=ROOT, text=True, env=environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps({"seconds": seconds, "lanes": list(lanes)}) + "\n")
+        self._child.stdin.write(json.dumps(spec) + "\n")
         self._child.stdin.flush()
 
     def end(self) -> dict[str, Seen]:
@@ -61,6 +61,6 @@ class Load:
         return {name: Seen(**row) for name, row in rows.items()}
 
 
-def measure(lanes: Sequence[Json], seconds: float) -> dict[str, Seen]:
+def measure(lanes: Sequence[Json], seconds: float, warm_s: float = 0.0) -> dict[str, Seen]:
     """Run lanes for so long."""
-    return Load(lanes, seconds).end()
+    return Load(lanes, seconds, warm_s).end()

@@ -147,6 +147,7 @@ class Engine:
         """Count a usable answer, and whether any provider had answered the same prompt before."""
         if call.fault in ("empty", "no_stop_reason") or call.ask.embeds:
             return
+        self.stats.answer(call.ask.model, call.reply.input_tokens, call.reply.output_tokens)
         if call.digest in self._answered:
             self.stats.answered_duplicates += 1
         self._answered.add(call.digest)

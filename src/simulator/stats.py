@@ -30,6 +30,7 @@ class Stats:
         self.admitted_input_tokens = 0
         self.output_tokens = 0
         self.answered_duplicates = 0
+        self.answered: dict[str, list[int]] = {}  # by model: answers, input tokens, output tokens
         self.model_list_calls = 0
         self.count_calls = 0
         self.streams = 0
@@ -53,6 +54,12 @@ class Stats:
         self._second(t)[0] += 1
         return self._run
 
+    def answer(self, model: str, input_tokens: int, output_tokens: int) -> None:
+        """A sound answer has been given whole."""
+        row = self.answered.setdefault(model, [0, 0, 0])
+        for place, number in enumerate((1, input_tokens, output_tokens)):
+            row[place] += number
+
     def leave(self, run: int, t: float, outcome: str) -> None:
         """A call has ended as `outcome`."""
         self.in_flight -= 1
@@ -73,6 +80,10 @@ class Stats:
             "admitted_input_tokens": self.admitted_input_tokens,
             "output_tokens": self.output_tokens,
             "answered_duplicates": self.answered_duplicates,
+            "answered": {
+                model: dict(zip(("answers", "input_tokens", "output_tokens"), row, strict=True))
+                for model, row in self.answered.items()
+            },
             "model_list_calls": self.model_list_calls,
             "count_calls": self.count_calls,
             "streams": self.streams,

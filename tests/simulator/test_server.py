@@ -341,6 +341,21 @@ async def test_an_answer_given_twice_is_counted_wherever_it_was_given_first(raw:
     assert found == {"anthropic": 0, "openai": 2, "gemini": 1}
 
 
+async def test_sound_answers_are_counted_by_model_with_their_tokens(raw: Raw) -> None:
+    raw.sim.patch("openai", {"faults": {"empty": 1.0}})
+    await raw.post("openai")
+    raw.sim.patch("openai", {"faults": {"empty": None}})
+    bodies = [(await raw.post("openai", prompt=f"Question {n}"))[1] for n in range(3)]
+    usages = [body["usage"] for body in bodies]
+    assert raw.sim.stats()["openai"]["answered"] == {
+        bodies[0]["model"]: {
+            "answers": 3,
+            "input_tokens": sum(usage["prompt_tokens"] for usage in usages),
+            "output_tokens": sum(usage["completion_tokens"] for usage in usages),
+        }
+    }
+
+
 async def test_statistics_add_up_and_reset_clears_them(raw: Raw) -> None:
     raw.sim.patch("openai", {"faults": {"overloaded": 1.0}})
     await raw.statuses("openai", 3)
