@@ -7,7 +7,7 @@ at another provider when its home has failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -57,16 +57,23 @@ class RealAgent:
         reading = await read_answer_apart(completion.text, request.response_schema)
         return matching(completion, reading, placement)
 
-    async def stream(self, placement: Placement) -> AsyncGenerator[StreamEvent, None]:
+    async def stream(
+        self, placement: Placement, heard: Callable[[], None]
+    ) -> AsyncGenerator[StreamEvent, None]:
         """The one call of a placement, event by event; raises like `attempt`, at any point.
+
+        It may last until the task's deadline: a stream that stands still ends long before. `heard` is called
+        about each second while events come.
 
         An answer that must match a schema is checked before any of it is delivered, unless the provider gets
         the request as its caller wrote it: then the provider answers for it. Closing the generator early
         closes the connection.
         """
         request = self.request_for(placement)
+        if (deadline_at := placement.task.deadline_at) is not None:
+            request = replace(request, timeout_s=max(request.timeout_s, deadline_at - placement.at))
         provider = placement.provider
-        events = within_limits(self._adapters[provider].stream(request), request, provider)
+        events = within_limits(self._adapters[provider].stream(request), request, provider, heard)
         async with aclosing(events):
             is_checked = request.response_schema is not None
             async for event in events:

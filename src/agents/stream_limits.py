@@ -7,28 +7,34 @@
 A provider often sends events without content at once and fails only then. They are held back until content
 comes, so that nothing has been delivered of a call that is replaced by another one.
 
-One timer serves a whole stream: it is set anew only when it rings, or for an earlier time.
+One timer serves a whole stream: it is set anew only when it rings, or for an earlier time. `heard` is called
+every HEARD_EVERY_S at most, when events have come, also those without content.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from ..errors import TimedOut
 from ..records import CompletionRequest
 from ..stream_events import Passed, StreamEvent
 
+HEARD_EVERY_S = 1.0
+
 
 async def within_limits(
-    events: AsyncGenerator[StreamEvent, None], request: CompletionRequest, provider: str
+    events: AsyncGenerator[StreamEvent, None],
+    request: CompletionRequest,
+    provider: str,
+    heard: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[StreamEvent, None]:
     """The events, as long as they come within the limits of `request`. Raises TimedOut, and what they raise.
 
     Closing this generator closes `events`.
     """
-    watch = _Watch(request)
+    watch = _Watch(request, heard)
     held: list[StreamEvent] = []
     try:
         while (event := await watch.next(events, provider)) is not None:
@@ -48,11 +54,12 @@ async def within_limits(
 class _Watch:
     """Cancels the wait for an event when its time is over."""
 
-    def __init__(self, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest, heard: Callable[[], None]) -> None:
         self.has_begun = False
         self._loop = asyncio.get_running_loop()
-        self._request = request
+        self._request, self._heard = request, heard
         start = self._loop.time()
+        self._tell_at: float | None = None  # None: no event has come yet
         self._total_at = start + request.timeout_s
         self._first_at = min(self._total_at, start + _or_never(request.first_token_timeout_s))
         self._stall_s = _or_never(request.stall_timeout_s)
@@ -64,11 +71,7 @@ class _Watch:
     async def next(self, events: AsyncGenerator[StreamEvent, None], provider: str) -> StreamEvent | None:
         """The next event, None at the end."""
         now = self._loop.time()
-        self._due = min(self._total_at, now + self._stall_s) if self.has_begun else self._first_at
-        if self._due <= now:
-            raise self._timed_out(provider)
-        if self._timer is None or self._timer.when() > self._due:
-            self._set()
+        self._prepare(now, provider)
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a stream is read within a task")
@@ -84,10 +87,23 @@ class _Watch:
             raise
         finally:
             self._task = None
+        if self._tell_at is None:
+            self._tell_at = now
         if self._rang:  # both at once
             task.uncancel()
             raise self._timed_out(provider)
         return event
+
+    def _prepare(self, now: float, provider: str) -> None:
+        """Before the next event is awaited: the time that is left for it."""
+        self._due = min(self._total_at, now + self._stall_s) if self.has_begun else self._first_at
+        if self._due <= now:
+            raise self._timed_out(provider)
+        if self._tell_at is not None and now >= self._tell_at:
+            self._tell_at = now + HEARD_EVERY_S
+            self._heard()
+        if self._timer is None or self._timer.when() > self._due:
+            self._set()
 
     def stop(self) -> None:
         """No timer is left behind."""

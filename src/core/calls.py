@@ -81,6 +81,16 @@ class CallGate:
         except ProviderError as error:
             call.error = error
 
+    def heard(self, call: Call) -> None:
+        """Events of its stream have come."""
+        self._scheduler.balancer.stream_heard(call.placement.permit, self._now())
+
+    def begin(self, call: Call) -> None:
+        """The first event of its stream is about to be delivered, so no other call can replace this one."""
+        if call.request is not None:
+            call.request.end_with_call()
+        self._scheduler.balancer.keep_call(call.placement.permit)
+
     def settle(self, call: Call) -> Settled:
         """Book the attempt with the balancer."""
         if call.is_last:
@@ -215,7 +225,8 @@ class CallRunner:
         """Make the call and hand its events over; None where their reader has gone before the end."""
         relay = Relay(delivery, placement, partial(self._cancel, placement.permit))
         try:
-            await relay.relay(self._agents[placement.agent].stream(placement), request.end_with_call)
+            events = self._agents[placement.agent].stream(placement, partial(self._gate.heard, call))
+            await relay.relay(events, partial(self._gate.begin, call))
         except ReaderGone:
             request.end_with_call()
         finally:

@@ -223,6 +223,16 @@ class ProviderLoadBalancer:
         registry.emergency.call_ended(permit)
         return self._outcomes.record(held, end, now)
 
+    def stream_heard(self, permit: int, now: float) -> None:
+        """Events of a streamed call have come, so its provider is not silent."""
+        if (held := self.registry.permits.get(permit)) is not None:
+            held.provider.connection.heard(now)
+
+    def keep_call(self, permit: int) -> None:
+        """Part of the answer was delivered: no other provider can take the call over any more."""
+        if (held := self.registry.permits.get(permit)) is not None:
+            held.may_move = False
+
     # ------------------------------------------------------------------ commands
 
     def assume_full_concurrency(self) -> None:

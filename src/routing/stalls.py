@@ -1,7 +1,8 @@
 """Calls without a reply although their provider's health check answers: long answers, or none?
 
 An answer that is not streamed shows nothing before its end, not even headers, so a long answer looks like
-silence. Two things can be measured: how long this provider's answers usually take, and how long another
+silence. (The events of a stream are heard, and once some were delivered its call is never abandoned.)
+Two things can be measured: how long this provider's answers usually take, and how long another
 provider takes for the same task. Hence two steps.
 
     1. Nothing has come back from a provider for `stall_after_s`: QUIET x its 95th percentile, at least

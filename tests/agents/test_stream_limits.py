@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -159,6 +160,22 @@ def test_one_timer_serves_a_stream_of_many_events() -> None:
     assert run_virtually(job) <= 3
 
 
+def test_events_are_heard_about_each_second_also_those_without_content() -> None:
+    async def job(loop: VirtualLoop) -> list[float]:
+        heard: list[float] = []
+        steps = [(0.1, PING)] * 40 + [(0.1, TEXT)] * 40 + [(0.1, END)]
+        stream = within_limits(
+            Paced(*steps).stream(limited()), limited(), "openai", lambda: heard.append(loop.time())
+        )
+        async for _ in stream:
+            pass
+        return heard
+
+    heard = run_virtually(job)
+    assert len(heard) == 8
+    assert all(0.95 <= later - earlier <= 1.2 for earlier, later in itertools.pairwise(heard))
+
+
 # -- through an agent --
 
 SETTINGS = load_settings(environ={})
@@ -176,7 +193,7 @@ def through_an_agent(paced: Paced, **task: Any) -> list[StreamEvent]:
     async def job(_: VirtualLoop) -> list[StreamEvent]:
         adapters: Any = {"openai": paced}
         agent = RealAgent("a", SETTINGS.agents[0], adapters, SETTINGS)
-        return [event async for event in agent.stream(placement(**task))]
+        return [event async for event in agent.stream(placement(**task), lambda: None)]
 
     return run_virtually(job)
 
@@ -222,7 +239,7 @@ def test_leaving_an_agents_stream_closes_the_providers(how: str) -> None:
 
     async def job(_: VirtualLoop) -> None:
         adapters: Any = {"openai": paced}
-        stream = RealAgent("a", SETTINGS.agents[0], adapters, SETTINGS).stream(placement())
+        stream = RealAgent("a", SETTINGS.agents[0], adapters, SETTINGS).stream(placement(), lambda: None)
 
         async def reading() -> None:
             async with aclosing(stream) if how == "closed" else Open():
@@ -246,3 +263,12 @@ class Open:
     async def __aenter__(self) -> None: ...
 
     async def __aexit__(self, *_: object) -> None: ...
+
+
+def test_a_stream_may_last_until_the_deadline_of_its_task() -> None:
+    steps = [(1.0, TEXT)] * 80 + [(0.0, END)]
+    assert through_an_agent(Paced(*steps), deadline_at=100.0)[-1] == END
+    with pytest.raises(TimedOut, match="no complete answer within 60 s"):
+        through_an_agent(Paced(*steps), deadline_at=60.0)
+    with pytest.raises(TimedOut, match="no complete answer within 50 s"):
+        through_an_agent(Paced(*steps))

@@ -43,7 +43,7 @@ class Connection:
     # ------------------------------------------------------------------ calls
 
     def heard(self, now: float) -> None:
-        """A call has ended, or the silence before does not count: idle, offline, a jump of the clock."""
+        """A call has ended, a streamed one goes on, or the silence before does not count: idle, offline."""
         self.heard_at = now
 
     def trust(self, now: float) -> None:
