@@ -18,8 +18,8 @@ from .messages import ContentPart, Message, Tool, media_in, text_parts
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
-REQUEST_BATCHES = ("gateway/", "runs/")  # how the names of batches begin that hold requests of the gateway
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID
+REQUEST_BATCHES = ("gateway/", RUNS)  # how the names of batches begin that hold requests of the gateway
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
 # Some models take none of them.
 PARAMETERS = ("temperature", "top_p", "seed", "stop", "reasoning_effort", "response_schema")

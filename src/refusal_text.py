@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .records import Candidate, RefusalKind, WaitReason
 
 _LIMITS = {
@@ -78,6 +80,19 @@ def refusal_text(kind: str, detail: str = "") -> str:
 def candidate_text(candidate: Candidate) -> str:
     """Why the candidate was not eligible; empty where it was."""
     return refusal_text(candidate.kind, candidate.detail) if candidate.kind else ""
+
+
+def exclusions_text(candidates: Sequence[Candidate]) -> str:
+    """Why none of the candidates is eligible: `openai: its price is unknown; gemini: paused`.
+
+    Those that do not serve the model are left out, unless there are no others.
+    """
+    refused = [each for each in candidates if each.kind]
+    telling = [each for each in refused if each.kind != RefusalKind.MODEL_NOT_SERVED] or refused
+    return "; ".join(
+        candidate_text(each) if each.kind in _WITHOUT_PROVIDER else f"{each.provider}: {candidate_text(each)}"
+        for each in telling
+    )
 
 
 def wait_text(reason: WaitReason, *, between: str = ": ") -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from src.core.store.codec import decode_reasons, encode_reasons
 from src.records import Candidate, RefusalKind, WaitReason
-from src.refusal_text import candidate_text, refusal_text, wait_text
+from src.refusal_text import candidate_text, exclusions_text, refusal_text, wait_text
 
 
 @pytest.mark.parametrize("kind", RefusalKind)
@@ -37,6 +37,16 @@ def test_every_kind_can_be_waited_for(kind: RefusalKind) -> None:
 )  # fmt: skip
 def test_a_wait_names_the_thing_that_ends_it(reason: WaitReason, text: str) -> None:
     assert wait_text(reason) == text
+
+
+def test_exclusions_name_the_providers_that_could_serve_the_model() -> None:
+    unserved = [Candidate(name, "", 0.0, RefusalKind.MODEL_NOT_SERVED) for name in ("anthropic", "gemini")]
+    unpriced = Candidate("openai", "gpt-x", 0.0, RefusalKind.UNKNOWN_PRICE)
+    assert exclusions_text([*unserved, unpriced]) == "openai: its price is unknown, and a budget is set"
+    assert exclusions_text(unserved).startswith("anthropic: serves none of the task's models; gemini: ")
+    spent = Candidate("openai", "gpt-x", 0.0, RefusalKind.BUDGET_SPENT, "budget overall per day")
+    assert exclusions_text([spent]) == "budget overall per day: exhausted"
+    assert exclusions_text([Candidate("openai", "gpt-x", 0.5)]) == ""
 
 
 def test_stored_reasons_come_back_as_they_were() -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from ..errors import InputError, NoRoute, WaitingLimit
 from ..records import RUNS, Task, TaskStatus
-from ..refusal_text import candidate_text
+from ..refusal_text import exclusions_text
 from ..routing.scheduler import Scheduler
 from ..storable import is_clean
 from .idempotency import IdempotencyKeys
@@ -156,7 +156,7 @@ class DirectRequests:
             return
         route = balancer.route(task, now)
         if not route.options:
-            why = "; ".join(f"{each.provider}: {candidate_text(each)}" for each in route.excluded)
+            why = exclusions_text(route.excluded)
             raise NoRoute(f"no provider can serve it ({why or 'none is configured'})", route.excluded)
 
     # ------------------------------------------------------------------ placing and ends

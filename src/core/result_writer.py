@@ -210,6 +210,7 @@ class ResultWriter:
     def _done_direct(self, records: list[DirectRecord]) -> None:
         done = {id(record) for record in records}
         self._writing.direct = [each for each in self._writing.direct if id(each) not in done]
+        self._on_written([record.result for record in records])
 
     async def settle_duplicates(self) -> None:
         """End tasks that waited for the answer of an equal one and are left over."""

@@ -20,6 +20,7 @@ class Asked:
     options: RequestOptions
     task: Task
     settings: Settings
+    simulated: bool
 
     @property
     def run(self) -> Run | None:
@@ -58,6 +59,8 @@ def placement_headers(asked: Asked, placement: Placement, attempts: int, waited_
         "x-orchestrator-waited-ms": str(round(waited_s * 1000)),
         "x-orchestrator-task-id": placement.task.id,
     }
+    if asked.simulated:
+        found["x-orchestrator-simulated"] = "true"
     if dropped := asked.dropped(placement.provider, placement.model):
         found["x-orchestrator-dropped-params"] = dropped
     return found

@@ -113,7 +113,7 @@ def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapp
         created_at=now,
         task_type=options.task_type or GENERAL,
     )
-    return Asked(form, found, options, task, context.settings)
+    return Asked(form, found, options, task, context.settings, context.simulated)
 
 
 def _able(choice: ModelChoice, found: CallerRequest, context: GatewayContext) -> ModelChoice:

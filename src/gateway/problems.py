@@ -13,7 +13,7 @@ from ..errors import (
     WaitingLimit,
     Withdrawn,
 )
-from ..refusal_text import candidate_text
+from ..refusal_text import exclusions_text
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind, problem_of
 
@@ -42,7 +42,7 @@ def problem(error: RequestDeclined | ProviderError | FormatError) -> Problem:
     elif isinstance(error, NotServing):
         retry_after_s = RETRY_AFTER_S
     elif isinstance(error, NoRoute):
-        reasons = "; ".join(candidate_text(each) for each in error.reasons)
+        reasons = exclusions_text(error.reasons)
         text = f"no provider can serve this request: {reasons}" if reasons else text
     return Problem(_KINDS[type(error)], text, retry_after_s=retry_after_s)
 

@@ -38,7 +38,7 @@ async def task(request: web.Request) -> web.Response:
     for wait_s in COMMITTED_WITHIN_S:
         await asyncio.sleep(wait_s)
         if (found := await asyncio.to_thread(find)) is not None:
-            return json_response(_shown(found))
+            return json_response(_shown(found) | {"simulated": context.simulated})
     raise FormatError("no request with this id is known", kind=ProblemKind.NOT_FOUND)
 
 

@@ -308,7 +308,7 @@ async def test_a_run_is_a_batch_with_a_cap_that_ends_its_requests_at_once(
     async with serving(store, quick.base_urls, settings_for()) as served:
         ask, run = served.direct.ask, Run("r1", 0.0005)
         answers = 0
-        with pytest.raises(BudgetSpent, match="runs/local/r1"):
+        with pytest.raises(BudgetSpent, match="cap of run local/r1"):
             while True:
                 await ask(request(answers), run=run)
                 answers += 1

@@ -219,6 +219,17 @@ def test_both_sdks_list_tiers_models_and_pairs(gateway: Served) -> None:
             other.models.retrieve("nothing-like-it")
 
 
+def test_a_simulated_answer_says_so_and_counts_as_served(tmp_path: Path) -> None:
+    body = {"model": "economy", "max_tokens": 9, "messages": [{"role": "user", "content": "Name a colour."}]}
+    with started(tmp_path, {}) as served:
+        for stream in (False, True):
+            answer = send(served.url, "/v1/messages", method="POST", body={**body, "stream": stream})
+            assert answer.status == 200 and answer.headers["x-orchestrator-simulated"] == "true"
+            task_id = answer.headers["x-orchestrator-task-id"]
+            assert send(served.url, f"/v1/tasks/{task_id}").json["simulated"] is True
+    assert "served 2 tasks" in served.script.err and ": 2 answered, $0.0" in served.script.err
+
+
 def test_metrics_are_those_of_the_pages(gateway: Served) -> None:
     found = send(gateway.url, "/metrics")
     assert found.status == 200 and found.headers["content-type"].startswith("text/plain")

@@ -498,6 +498,8 @@ def test_the_rules_come_from_the_configuration_and_0_is_no_budget(tmp_path: Path
         "budget submitter ann in total",
     ]
     assert str(rules[3]) == "cap of batch run-7 (--max-cost or max_cost_usd)"
+    run = BudgetRule("batch", "runs/ann/r1", "total", 1)
+    assert str(run) == "cap of run ann/r1 (x-orchestrator-run-max-cost-usd)"
     assert rules_from(load_settings(None, {}).budgets) == ()
 
 

@@ -132,9 +132,7 @@ _OF_ERRORS = {
 
 def problem_of(error: ProviderError) -> Problem:
     """The problem that a failed call is."""
-    kind = _OF_ERRORS[error.kind]
-    prefix = f"{error.provider}: " if error.provider else ""
-    return Problem(kind, f"{prefix}{error.message}", retry_after_s=error.retry_after_s)
+    return Problem(_OF_ERRORS[error.kind], error.message, retry_after_s=error.retry_after_s)
 
 
 def retry_headers(problem: Problem) -> dict[str, str]:

@@ -48,7 +48,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ...errors import ConfigError, PermitError
-from ...records import NANOS_PER_USD, REQUEST_BATCHES
+from ...records import NANOS_PER_USD, REQUEST_BATCHES, RUNS
 from ...setting_types import zone_of
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class BudgetRule:
         return self.scope, self.name, self.period
 
     def __str__(self) -> str:
+        if self.scope == "batch" and self.name.startswith(RUNS):
+            return f"cap of run {self.name.removeprefix(RUNS)} (x-orchestrator-run-max-cost-usd)"
         if self.scope == "batch":
             return f"cap of batch {self.name} (--max-cost or max_cost_usd)"
         if self.scope == "gateway":

@@ -15,9 +15,9 @@ def test_each_api_has_a_shape_for_every_kind() -> None:
 @pytest.mark.parametrize("name", PROVIDER_ERRORS)
 def test_each_error_of_a_provider_is_a_problem(name: str) -> None:
     kwargs = {"answer": "", "problems": ""} if name == "SchemaMismatch" else {}
-    problem = problem_of(PROVIDER_ERRORS[name]("it failed", provider="openai", **kwargs))
+    problem = problem_of(PROVIDER_ERRORS[name]("openai: it failed", provider="openai", **kwargs))
     assert isinstance(problem.kind, ProblemKind)
-    assert problem.message == "openai: it failed"
+    assert problem.message == "openai: it failed", "the message names the provider already"
 
 
 @pytest.mark.parametrize("kind", ProblemKind)
