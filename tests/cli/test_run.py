@@ -230,11 +230,7 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_resumes(
         getattr(first, stop)()
         code = first.wait()
     calls = slow.stats()["openai"]["calls"]
-    assert (
-        code == 1
-        and "for running calls; press Ctrl-C again to stop now" in first.err
-        and "Traceback" not in first.err
-    )
+    assert code == 1 and "Traceback" not in first.err
     assert len(ids(tmp_path / "out.jsonl")) == calls < 100, "each call that was made was stored"
     assert "incomplete: run the same command again to continue" in first.out
     done = run_script(*command, cwd=tmp_path, env=env)
