@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,17 @@ def keyed_environment(base_urls: Mapping[str, str]) -> dict[str, str]:
     return environ
 
 
-def write_settings(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Settings, by the name of their table, as a file."""
+def write_settings(path: Path, tables: Mapping[str, Any]) -> Path:
+    """Settings, by the name of their table, as a file; a list of rows where the table is one."""
     path.write_text("".join(_toml(*each) for each in tables.items()), encoding="utf-8")
     return path
 
 
-def _toml(name: str, values: Mapping[str, Any]) -> str:
-    return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
+def _toml(name: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    if isinstance(values, Mapping):
+        return f"[{name}]\n" + _pairs(values)
+    return "".join(f"[[{name}]]\n{_pairs(row)}" for row in values)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())

@@ -2,14 +2,15 @@
 
     in   {"seconds": s | null, "warm_s": s, "lanes": [{"name": ..., "port": ..., "kind": ..., ...}]}
     out  {"cpu_s": s, "lanes": {name: {"count": n, "chunks": n, "failed": n, "problems": [...],
-          "began_at": [...], "added_ms": [...], "gap_ms": [...]}}}
+          "began_at": [...], "added_ms": [...], "waited_ms": [...], "gap_ms": [...]}}}
 
     closed    `in_flight` requests at any time, each for an answer after about `latency_s` (lognormal)
     streams   `in_flight` streams at any time, of `chunks` chunks, `per_second` in a second
     steady    a request every 1 / `per_second` seconds, to a provider whose latency is always `latency_s`
 
 `added_ms`: beyond the provider's latency, of a stream for each chunk. `gap_ms`: how much longer the time
-between two chunks was than when they were sent. Both without the first `warm_s`, in which connections are
+between two chunks was than when they were sent. `waited_ms`: how long the gateway held a request back, by its
+own account (`x-orchestrator-waited-ms`). All without the first `warm_s`, in which connections are
 opened; the counts are of all.
 """
 
@@ -51,6 +52,7 @@ class Lane:
         self.problems: list[str] = []
         self.began_at: list[float] = []
         self.added_ms: list[float] = []
+        self.waited_ms: list[float] = []
         self.gap_ms: list[float] = []
 
     async def run(self) -> None:
@@ -62,7 +64,7 @@ class Lane:
         await asyncio.gather(*(self._loop(once) for _ in range(self._spec["in_flight"])))
 
     def found(self) -> dict[str, Any]:
-        names = ("count", "chunks", "failed", "problems", "began_at", "added_ms", "gap_ms")
+        names = ("count", "chunks", "failed", "problems", "began_at", "added_ms", "waited_ms", "gap_ms")
         return {name: getattr(self, name) for name in names}
 
     async def _loop(self, once: Any) -> None:
@@ -99,6 +101,7 @@ class Lane:
         took_ms = (time.monotonic() - began) * 1e3
         if self._note(began, _problem(answer)) and began >= self._warm_at:
             self.added_ms.append(took_ms - wait_ms)
+            self.waited_ms.append(float(answer.header("x-orchestrator-waited-ms") or 0.0))
 
     async def _steady(self) -> None:
         start, free, tasks = time.monotonic(), list[Connection](), set[asyncio.Task[None]]()

@@ -25,11 +25,16 @@ class Seen:
     problems: list[str]
     began_at: list[float]
     added_ms: list[float]
+    waited_ms: list[float]
     gap_ms: list[float]
 
     def added(self, q: float) -> float:
         """A quantile of the milliseconds that were added."""
         return quantile(self.added_ms, q)
+
+    def waited(self, q: float) -> float:
+        """A quantile of the milliseconds that the gateway says it held requests back."""
+        return quantile(self.waited_ms, q)
 
     def gap(self, q: float) -> float:
         """A quantile of the milliseconds that gaps between chunks were longer."""

@@ -111,7 +111,9 @@ def _end(child: subprocess.Popen[bytes], output: Path) -> None:
     except subprocess.TimeoutExpired:
         raise ClientFailed("the product did not end after Ctrl-C") from None
     text = output.read_text(encoding="utf-8")
-    if code or "Traceback" in text:
+    if broke := text.find("Traceback") + 1:
+        raise ClientFailed(f"the product broke: {text[max(0, broke - 500) : broke + 3_000]}")
+    if code:
         raise ClientFailed(f"the product ended with {code}: {text[-2_000:]}")
 
 
