@@ -86,6 +86,8 @@ async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
     except StoreError:
         unavailable = Problem(ProblemKind.UNAVAILABLE, "the database is unavailable", retry_after_s=1.0)
         answer = error_response(request, unavailable)
+    except ConnectionError:  # the client has gone away; providers' and the store's are errors of their own
+        raise
     except Exception as error:  # noqa: BLE001 - the one handler of what nothing expects
         # Without its message, which may quote the request.
         where = "".join(traceback.format_tb(error.__traceback__))

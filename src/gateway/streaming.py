@@ -57,9 +57,9 @@ class Stream:
                 await self._open({})
             await self._finish(asking)
         finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+            # Also where it has ended: a client that goes away may end it before it cancels this.
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
         if self._response is None:
             raise RuntimeError("a stream ends after it was opened")
         return self._response

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,6 +63,27 @@ def test_a_client_that_goes_away_ends_its_call_which_is_booked_as_uncertain(
             break
         slow.script.pause()
     assert len(booked) == 1, figures
+
+
+def test_clients_that_go_away_while_their_streams_are_written_leave_no_error_in_the_log(
+    tmp_path: Path,
+) -> None:
+    config = {"latency": {"first_token_s": 0.0, "per_token_s": 0.0005}, "chunk_tokens": 1}
+    providers = dict.fromkeys(("anthropic", "openai", "gemini"), config)
+    body = {**BODY, "model": "openai/economy", "max_tokens": 400, "stream": True}
+    with (
+        SimulatorProcess.start({"providers": providers}) as simulator,
+        started(tmp_path, live_environment(simulator.base_urls)) as served,
+    ):
+        for _ in range(10):
+            with ExitStack() as stack:
+                connections = [stack.enter_context(sent(served.url, body)) for _ in range(8)]
+                for connection in connections:
+                    assert connection.recv(64).startswith(b"HTTP/1.1 200")
+                    # closing it sends a reset, while the next chunk may be on its way
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert send(served.url, "/v1/chat/completions", method="POST", body=BODY).status == 200
+    assert "error:" not in served.script.err
 
 
 def test_a_request_is_found_by_its_id_while_it_runs_and_afterwards(
