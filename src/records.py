@@ -18,6 +18,7 @@ from .messages import ContentPart, Message, Tool, media_in, text_parts
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
+EMBEDDINGS = "embeddings"  # the form of `Native` whose answer is vectors, not text
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID
 REQUEST_BATCHES = ("gateway/", RUNS)  # how the names of batches begin that hold requests of the gateway
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
@@ -62,7 +63,8 @@ class FinishReason(StrEnum):
 class Native:
     """A request as a caller wrote it for one API. A provider of that API gets it unchanged but for the model.
 
-    `form` is `openai` (Chat Completions), `responses` or `anthropic`; `headers` are those to pass on.
+    `form` is `openai` (Chat Completions), `responses`, `embeddings` or `anthropic`; `headers` are
+    those to pass on.
     """
 
     form: str
@@ -113,6 +115,11 @@ class Task:
     parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
     media: tuple[MediaSize, ...] = field(init=False, compare=False, default=())  # counted apart from text
     needs: tuple[str, ...] = field(init=False, compare=False, default=())  # what its model must take
+
+    @property
+    def embeds(self) -> bool:
+        """Whether its answer is vectors: its provider is chosen already, and its call generates nothing."""
+        return self.native is not None and self.native.form == EMBEDDINGS
 
     def __post_init__(self) -> None:
         chars, size = _text_sizes(self.messages, self.tools)
@@ -224,7 +231,8 @@ class Completion:
     """A usable answer: text that is not empty, tool calls, or a finish reason that explains their absence.
 
     `parts` is the assistant's turn in its order where it is more than its text. `raw` is the body as the
-    provider sent it, where the request has a `native` form and went to the API of that form.
+    provider sent it, where the request has a `native` form and went to the API of that form: its bytes where
+    the answer is embeddings, which nobody else reads.
     """
 
     text: str
@@ -235,7 +243,7 @@ class Completion:
     warnings: tuple[str, ...] = ()
     request_id: str = ""
     parts: tuple[ContentPart, ...] = ()
-    raw: Mapping[str, Any] | None = None
+    raw: Mapping[str, Any] | bytes | None = None
 
 
 class RefusalKind(StrEnum):

@@ -50,6 +50,7 @@ ROUTES = (
     Route("GET", "/metrics", information.metrics, READERS),
     Route("POST", "/v1/chat/completions", generate.chat_completions, SUBMITTERS),
     Route("POST", "/v1/responses", generate.responses, SUBMITTERS),
+    Route("POST", "/v1/embeddings", generate.embeddings, SUBMITTERS),
     Route("POST", "/v1/messages", generate.messages, SUBMITTERS),
     Route("POST", "/v1/messages/count_tokens", counting.count_tokens, SUBMITTERS),
     Route("GET", "/v1/tasks/{task_id}", tasks.task, EVERYONE),

@@ -1,4 +1,4 @@
-"""A model's answer to a request of one of the three APIs.
+"""A model's answer to a request of one of the three APIs, or its embeddings.
 
     body -> Format.read -> CallerRequest -> Task -> pool.direct.ask -> Format.answer or StreamWriter
 
@@ -22,10 +22,11 @@ from .bodies import check_head, read_object
 from .context import CONTEXT, GatewayContext
 from .formats.base import CallerRequest, Format, FormatError
 from .formats.chat import CHAT
+from .formats.embeddings import VECTORS
 from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
 from .formats.responses import RESPONSES
-from .names import ModelChoice, choose
+from .names import ModelChoice, choose, choose_embedder
 from .problems import not_leading
 from .requests import request_options
 from .streaming import Stream
@@ -42,6 +43,11 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 async def responses(request: web.Request) -> web.StreamResponse:
     """OpenAI Responses."""
     return await _generate(request, RESPONSES)
+
+
+async def embeddings(request: web.Request) -> web.StreamResponse:
+    """OpenAI embeddings."""
+    return await _generate(request, VECTORS)
 
 
 async def messages(request: web.Request) -> web.StreamResponse:
@@ -81,7 +87,9 @@ def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapp
     """The task that a request becomes. Raises FormatError."""
     context, caller, headers = request.app[CONTEXT], request[CALLER], lower_case(request)
     options = request_options(headers, body, caller.role, context.settings.task_types)
-    choice = _able(choose(found.model, context.settings, context.called), found, context)
+    choice = _choice(found, context)
+    if options.idempotency_key and form is VECTORS:
+        raise FormatError("embeddings are not stored, so there are no keys for them", param="Idempotency-Key")
     if options.idempotency_key and contents_kept(context.settings.gateway) != "all":
         message = 'an Idempotency-Key needs stored answers: [gateway] store_content = "all"'
         raise FormatError(message, param="Idempotency-Key")
@@ -114,6 +122,13 @@ def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapp
         task_type=options.task_type or GENERAL,
     )
     return Asked(form, found, options, task, context.settings, context.simulated)
+
+
+def _choice(found: CallerRequest, context: GatewayContext) -> ModelChoice:
+    """What the request may use. Raises FormatError if no provider serves it."""
+    if found.form == VECTORS.form:
+        return choose_embedder(found.model, context.settings, context.called)
+    return _able(choose(found.model, context.settings, context.called), found, context)
 
 
 def _able(choice: ModelChoice, found: CallerRequest, context: GatewayContext) -> ModelChoice:

@@ -5,6 +5,8 @@
     MODEL                       this model, at the providers that serve it
     PROVIDER/MODEL              this model, at this provider
 
+For embeddings, the last form, and text-embedding-*, which are OpenAI's.
+
 A model is never replaced silently: another one answers only where `[gateway.fallbacks]` lists it.
 """
 
@@ -14,11 +16,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..errors import nearest
+from ..records import EMBEDDINGS
 from ..settings import TIERS, Settings
 from .formats.base import FormatError
 from .formats.problems import ProblemKind
 
 AUTO = "auto"
+OPENAI, OPENAI_EMBEDDINGS = "openai", "text-embedding-"  # whose names of models need no provider
 SHOWN_CHARS = 100
 
 
@@ -45,6 +49,32 @@ def choose(name: str, settings: Settings, called: Collection[str]) -> ModelChoic
     if not is_pair and _served(name, settings, called):
         return ModelChoice(models=(name, *settings.gateway.fallbacks.get(name, ())))
     raise FormatError(_unknown(name, settings, called), param="model", kind=ProblemKind.MODEL_NOT_FOUND)
+
+
+def choose_embedder(name: str, settings: Settings, called: Collection[str]) -> ModelChoice:
+    """The one provider that answers requests for embeddings with this model. Raises FormatError for none.
+
+    It has no substitute, since vectors of two models, or of two servers, are not comparable.
+    """
+    provider, slash, model = name.partition("/")
+    if not slash or provider not in settings.providers:
+        provider, model = OPENAI if name.startswith(OPENAI_EMBEDDINGS) else "", name
+    if why_not := _why_no_embeddings(provider, model, settings, called):
+        text = f"no provider has embeddings of {name[:SHOWN_CHARS]!r}: {why_not}"
+        raise FormatError(text, param="model", kind=ProblemKind.MODEL_NOT_FOUND)
+    return ModelChoice(models=(model,), providers=(provider,))
+
+
+def _why_no_embeddings(provider: str, model: str, settings: Settings, called: Collection[str]) -> str:
+    able = [name for name, row in settings.providers.items() if EMBEDDINGS in row.native_forms]
+    if provider not in able or not model:
+        return f"name a model as {' or '.join(f'{each}/MODEL' for each in able)}"
+    if provider not in called:
+        return f"{provider} cannot be called ({settings.providers[provider].why_not_configured})"
+    # OpenAI's answer would be a 403, which looks like a rejected key.
+    if settings.serves(provider, settings.resolve_model(model)[0]):
+        return "this model writes text"
+    return ""
 
 
 def _served(model: str, settings: Settings, providers: Collection[str]) -> list[str]:

@@ -89,7 +89,7 @@ _ROWS = (
         ),
         schema_form=openai_form,
         price_list="openai",
-        native_forms=("openai",),
+        native_forms=("openai", "embeddings"),
         warm_up_s=0.9,
         media_tokens=openai_tokens,
         takes=frozenset({*_IMAGES, "image/gif", "URLs of images", *_PDF}),

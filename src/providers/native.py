@@ -25,12 +25,17 @@ _OF_STREAMS = frozenset(["stream", "stream_options"])  # the adapter adds them t
 
 
 def native_body(native: Native, request: CompletionRequest, limit_name: str) -> Json:
-    """The caller's body for the model that was chosen, not streamed. `limit_name`: that of max_tokens."""
+    """The caller's body for the model that was chosen, not streamed.
+
+    `limit_name`: what the API calls max_tokens; empty where it has none.
+    """
     left_out = _OF_STREAMS | _LIMITS
     for parameter in request.parameters.get("unsent", ()):
         left_out |= _WRITTEN.get(parameter, frozenset())
     body = {name: value for name, value in native.body.items() if name not in left_out}
-    body |= {"model": request.model, limit_name: request.max_tokens}
+    body["model"] = request.model
+    if limit_name:
+        body[limit_name] = request.max_tokens
     if request.temperature is not None:
         body["temperature"] = request.temperature  # lowered where the caller's is above what the API takes
     return body

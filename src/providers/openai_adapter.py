@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..config import ProviderAccess
@@ -21,7 +22,7 @@ from ..errors import (
     UnusableAnswer,
 )
 from ..messages import Message, text_length
-from ..records import CompletionRequest, FinishReason, LimitReport
+from ..records import EMBEDDINGS, Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
 from .answers import Answer
 from .conversations import with_mark
@@ -30,6 +31,7 @@ from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABL
 from .headers import openai_limits
 from .network import NO_KEY
 from .openai_answers import parts_of
+from .openai_embeddings import read_embeddings, without_vectors
 from .openai_messages import rendered_messages, rendered_tools
 from .openai_responses import FORM, ResponsesStream, read_response
 from .openai_stream import ChatStream
@@ -217,16 +219,37 @@ class OpenAIAdapter(SdkAdapter):
         return Rendered({**body, **rendered_tools(request)}, tuple(warnings))
 
     def _limit_name(self, request: CompletionRequest) -> str:
+        if self._embeds(request):
+            return ""
         if self._takes_responses(request):
             return "max_output_tokens"
         return str(request.parameters.get("max_tokens_parameter") or "max_tokens")
 
     def _path(self, request: CompletionRequest) -> str:
+        if self._embeds(request):
+            return "/embeddings"
         return "/responses" if self._takes_responses(request) else self.path
 
     def _takes_responses(self, request: CompletionRequest) -> bool:
         """Whether the request goes to the Responses API, which its caller speaks."""
         return request.native is not None and request.native.form == FORM and self._is_native(request)
+
+    @staticmethod
+    def _embeds(request: CompletionRequest) -> bool:
+        return request.native is not None and request.native.form == EMBEDDINGS
+
+    def _answer(
+        self,
+        content: bytes,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+        warnings: tuple[str, ...],
+    ) -> Completion:
+        if not self._embeds(request):
+            return super()._answer(content, request, found, limits, warnings)
+        completion = super()._answer(without_vectors(content), request, found, limits, warnings)
+        return replace(completion, raw=content)
 
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
         native = request.native.body if request.native and self._is_native(request) else {}
@@ -264,6 +287,8 @@ class OpenAIAdapter(SdkAdapter):
         limits: tuple[LimitReport, ...],
     ) -> Answer:
         request_id = found.get("x-request-id", "")
+        if self._embeds(request):
+            return read_embeddings(body, request, request_id)
         if self._takes_responses(request):
             return read_response(body, request, request_id)
         choices = values.sequence(body.get("choices"))

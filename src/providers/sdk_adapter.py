@@ -161,7 +161,7 @@ class SdkAdapter(AnswerReader):
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
     def _limit_name(self, _request: CompletionRequest) -> str:
-        """What the API calls the largest number of tokens of the answer."""
+        """What the API calls the largest number of tokens of the answer; empty where it has none."""
         return "max_tokens"
 
     def _render(self, request: CompletionRequest, *, stream: bool = False) -> Rendered:

@@ -57,7 +57,8 @@ class Grants:
             number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
             task.text_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
             lease, retry, in_flight=provider.in_flight + 1,
-            has_media=bool(task.media), may_move=route.options[0].provider is not route.options[-1].provider,
+            has_media=bool(task.media), embeds=task.embeds,
+            may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self._registry.permits[number] = permit
         provider.call_placed(number, now, self._stall_timeout_s)

@@ -141,7 +141,7 @@ def _models_of(
     found = []
     for rank, wanted in enumerate(task.models):
         name, warning = settings.resolve_model(wanted)
-        if settings.serves(provider.name, name):
+        if task.embeds or settings.serves(provider.name, name):
             found.append((rank, name, warning))
     return found
 
@@ -206,6 +206,7 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.max_tokens or -task.choice_bytes,
         task.parameters,
         task.needs,
+        task.embeds,
         max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
         task.text_chars.bit_length(),
     )

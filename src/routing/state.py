@@ -365,4 +365,5 @@ class Permit:
     compared: bool = False  # abandoned to compare with another provider, which shows nothing about health
     may_move: bool = False  # another provider may serve its task as well
     has_media: bool = False  # its prompt holds images or documents
+    embeds: bool = False  # as `Task.embeds`
     in_flight: int = 1  # calls to the provider when it was placed, itself included

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from src.messages import Document, Image, Message, Text, Tool
-from src.records import RefusalKind, Task, Usage
+from src.records import Native, RefusalKind, Task, Usage
 from src.routing.call_size import extra_tokens
 from src.routing.cost.budgets import Budgets, rules_from
 from src.settings import BudgetSettings
@@ -93,6 +94,22 @@ def test_images_count_against_limits_windows_and_budgets() -> None:
     poor = make_balancer(budgets=Budgets(rules, "UTC", (50,)))
     place(poor, task=shown())
     assert refused(poor, task=shown(*[LARGE] * 20)).reasons[0].kind.startswith("budget_")
+
+
+def test_embeddings_go_to_their_provider_and_teach_nothing_about_answers() -> None:
+    asked = Native("embeddings", {"input": "x" * 400})
+    task = replace(
+        make_task(chars=400), models=("text-embedding-3-small",), providers=("openai",), max_tokens=1
+    )
+    balancer = make_balancer()
+    refused(balancer, task=task)  # it writes no text
+    placement = place(balancer, task=replace(task, native=asked))
+    provider = balancer.by_name["openai"]
+    assert (placement.provider, placement.model) == ("openai", "text-embedding-3-small")
+    assert placement.reserved_nanos == (400 + 16) * 20
+    before = provider.estimators.export(), provider.history.ok
+    ok(balancer, placement, START + 1, usage=Usage(input_tokens=5_000))
+    assert (provider.estimators.export(), provider.history.ok) == before
 
 
 def test_only_text_teaches_tokens_per_character() -> None:

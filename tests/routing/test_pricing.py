@@ -131,7 +131,8 @@ def test_only_models_without_token_rates_are_unknown(provider: str) -> None:
     assert listed is not None
     for info in listed.models:
         rates = info.get_prices(datetime.fromtimestamp(AT, UTC))
-        priced = rates.input_mtok is not None and rates.output_mtok is not None
+        answers = rates.output_mtok is not None or "embed" in info.id  # which are not paid by the token
+        priced = rates.input_mtok is not None and answers
         assert (compile_model(info.id, info, AT) is not None) == priced, info.id
 
 
@@ -182,12 +183,21 @@ def test_an_alias_has_the_price_of_its_model(catalogue: str, alias: str, model: 
         pytest.param("openai", "llama3.2", id="not in the list"),
         pytest.param(None, "gpt-4o", id="no list"),
         pytest.param("nobody", "gpt-4o", id="no such list"),
-        pytest.param("openai", "text-embedding-3-small", id="no rate for answers"),
         pytest.param("openai", "whisper-1", id="priced by the hour"),
     ],
 )
 def test_a_model_without_a_price_is_unknown_and_not_free(catalogue: str | None, model: str) -> None:
     assert compile_price(catalogue, model, AT) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "nanos"), [("text-embedding-3-small", 20), ("text-embedding-3-large", 130)]
+)
+def test_embeddings_have_no_answer_to_pay(model: str, nanos: int) -> None:
+    price = compile_price("openai", model, AT)
+    assert price is not None
+    assert price.cost_nanos(Usage(input_tokens=1_000)) == 1_000 * nanos
+    assert price.upper_bound_nanos(984, 1, 1) == 1_000 * nanos
 
 
 def config_of(api: str, base_url: str, api_key_env: tuple[str, ...] = ()) -> ProviderConfig:

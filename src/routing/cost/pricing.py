@@ -4,8 +4,8 @@ Rules
 
 1. A price is compiled from the `genai-prices` catalogue for one (catalogue, model, moment), or taken from
    the configuration, which wins. Without either the price is unknown, which is `None`. A model
-   without a rate for prompt tokens *and* one for answer tokens (embeddings, transcription) is unknown too:
-   a missing rate never counts as 0.
+   without a rate for prompt tokens *and* one for answer tokens (transcription) is unknown too: a missing
+   rate never counts as 0. Only a model for embeddings, by its name, has no answer tokens to pay.
 2. Rates are integers: nano-dollars per token, times a power of ten (`scale`) that makes all rates of the
    model whole. A cost is exact until the one division at its end, which rounds up.
 3. Tokens for which the catalogue has no rate of their own cost what the kind above them costs: cached and
@@ -55,6 +55,7 @@ UNLIMITED_TOKENS = 2**62  # what a free answer rate affords
 
 _NANOS_PER_TOKEN = Decimal(NANOS_PER_USD) / 1_000_000  # of a rate in USD per million tokens
 _NANOS_PER_CALL = Decimal(NANOS_PER_USD) / 1_000  # of a rate in USD per thousand calls
+EMBEDS = "embed"  # in the name of a model for embeddings, such as text-embedding-3-small or mistral-embed
 KEYLESS = "keyless"  # the price list of a server that takes no key: it can't bill anyone, so all is free
 
 
@@ -224,9 +225,9 @@ def compile_price(
 
 
 def compile_model(model: str, info: ModelInfo, at: float) -> CompiledPrice | None:
-    """The price that the catalogue's `info` has at `at`; None without a prompt and an answer rate."""
+    """The price that the catalogue's `info` has at `at`; None where a rate is missing (rule 1)."""
     price = info.get_prices(datetime.fromtimestamp(at, UTC))
-    if price.input_mtok is None or price.output_mtok is None:
+    if price.input_mtok is None or (price.output_mtok is None and EMBEDS not in model.lower()):
         return None
     valid_from, valid_until = _validity(info.prices, at)
     per_call = _rate(price.requests_kcount or Decimal(0), 0) * _NANOS_PER_CALL

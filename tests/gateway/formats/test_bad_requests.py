@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.gateway.formats.base import FormatError
-from src.gateway.formats.embeddings import read_embeddings
+from src.gateway.formats.embeddings import VECTORS
+from src.messages import Text
 
 from .samples import FORMATS, TOOLS, body_for
 
@@ -287,23 +288,23 @@ EMBEDDINGS: list[tuple[Any, str, str]] = [
 @pytest.mark.parametrize(("body", "param", "message"), EMBEDDINGS)
 def test_bad_embeddings_are_refused(body: Any, param: str, message: str) -> None:
     with pytest.raises(FormatError, match=message) as caught:
-        read_embeddings(body)
+        VECTORS.read(body, {})
     assert caught.value.problem.param == param
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "texts"),
     [
-        ("abc", (1, 3, 0)),
-        (["abc", "de"], (2, 5, 0)),
-        ([1, 2, 3], (1, 0, 3)),
-        ([[1, 2], [3]], (2, 0, 3)),
+        ("abc", ("abc",)),
+        (["abc", "de"], ("abc", "de")),
+        ([1, 2, 3], ("1 2 3",)),
+        ([[1, 2], [3]], ("1 2", "3")),
     ],
 )
-def test_embeddings_take_texts_or_tokens(given: Any, expected: tuple[int, int, int]) -> None:
-    found = read_embeddings({"model": "m", "input": given, "user": "u"})
-    assert (found.inputs, found.chars, found.tokens) == expected
-    assert found.body["user"] == "u"
+def test_embeddings_take_texts_or_tokens(given: Any, texts: tuple[str, ...]) -> None:
+    found = VECTORS.read({"model": "m", "input": given, "user": "u"}, {})
+    assert tuple(part.text for part in found.messages[0].parts if isinstance(part, Text)) == texts
+    assert found.native.body["user"] == "u"
 
 
 NAMES = [
