@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ..bootstrap import build_gateway
+from ..core.budget_keeper import gateway_limit_usd
 from ..errors import ConfigError
-from ..routing.cost.budgets import rules_from
 from .session import Session
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ def served_gateway(
 
 def daily_limit(session: Session) -> float | None:
     """What requests may cost a day, USD; None: no limit of the gateway's own. Says so where there is one."""
-    settings = session.setup.settings
-    daily_usd = settings.gateway.daily_usd
-    if session.setup.simulated or daily_usd == "none" or rules_from(settings.budgets):
+    daily_usd = None if session.setup.simulated else gateway_limit_usd(session.setup.settings)
+    if daily_usd is None:
         return None
     session.note(
         f"gateway: no [budgets] are set, so requests stop at ${daily_usd:g} a day; set [budgets] daily_usd "

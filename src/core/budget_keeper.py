@@ -18,7 +18,7 @@ from typing import Any
 from ..formatting import money
 from ..records import Event, Placement
 from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from, usd_to_nanos
-from ..settings import BudgetSettings
+from ..settings import BudgetSettings, Settings
 from .store import Store
 from .store.reports import GroupBy
 from .store_thread import StoreThread
@@ -56,6 +56,12 @@ def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, 
     rows = store.reports.usage(start or 0.0, _END_OF_TIME, keys)
     mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
     return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
+
+
+def gateway_limit_usd(settings: Settings) -> float | None:
+    """What requests of the gateway may cost a day, USD; None: no limit of its own."""
+    own = settings.gateway.daily_usd
+    return None if own == "none" or rules_from(settings.budgets) else own
 
 
 def budgets_from(

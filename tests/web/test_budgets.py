@@ -100,3 +100,17 @@ def test_simulated_cost_counts_towards_no_budget(settings: Settings) -> None:
         client = client_of(settings, store, simulated=True)
         assert client.get("/api/dashboard").json["budgets"] == []
         assert 'id="budgets"' not in client.get("/").text
+
+
+def test_without_budgets_the_one_of_the_gateway_is_shown(tmp_path: Path) -> None:
+    settings = load_settings(environ={}).model_copy(update={"state_dir": tmp_path})
+    with Store.open(tmp_path / "live.db", simulated=False) as store:
+        client = client_of(settings, store, simulated=False)
+        [shown] = client.get("/api/dashboard").json["budgets"]
+        assert (shown["scope"], shown["period"], shown["limit_usd"]) == ("gateway", "day", 10.0)
+        assert "daily budget of the gateway" in client.get("/").text
+        figures = client.get("/metrics").text
+        assert 'orchestrator_budget_remaining_usd{budget="gateway:daily"} 10.0' in figures
+        lifted = settings.gateway.model_copy(update={"daily_usd": "none"})
+        other = client_of(settings.model_copy(update={"gateway": lifted}), store, simulated=False)
+        assert other.get("/api/dashboard").json["budgets"] == []

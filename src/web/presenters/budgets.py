@@ -1,5 +1,7 @@
 """Budgets and what is spent of them: daily, monthly or total; overall or of a provider, submitter or batch.
 
+Without any of those, that of the gateway.
+
 Computed from the store, as the orchestrator does at its start. Reservations for calls in flight are not
 included. Simulated calls count towards no budget.
 """
@@ -8,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core.budget_keeper import kept_caps, spent_on
-from ...routing.cost.budgets import Budgets, rules_from
+from ...core.budget_keeper import budgets_from, gateway_limit_usd, kept_caps, spent_on
 from ..context import AppContext
 from ..task_states import OPEN_STATUSES
 
@@ -23,8 +24,8 @@ _ADJECTIVES = {"day": "daily", "month": "monthly", "total": "total"}
 class BudgetView:
     """`uncertain_nanos` may have been billed and counts as spent. `resets_at` None: never."""
 
-    scope: str  # all, provider, submitter, batch
-    name: str  # empty for everything
+    scope: str  # all, provider, submitter, batch, gateway
+    name: str  # empty for everything, and for the gateway
     period: str  # day, month, total
     limit_nanos: int
     spent_nanos: int
@@ -44,6 +45,8 @@ class BudgetView:
     def title(self) -> str:
         """`overall daily budget`, `monthly budget of provider openai`."""
         name = f"{_ADJECTIVES[self.period]} budget"
+        if self.scope == "gateway":
+            return f"{name} of the gateway"
         return f"{name} of {self.scope} {self.name}" if self.name else f"overall {name}"
 
     @property
@@ -59,8 +62,10 @@ def budget_views(context: AppContext) -> tuple[BudgetView, ...]:
 def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
     if context.simulated:
         return ()
-    rules = rules_from(context.settings.budgets, _open_caps(context))
-    budgets, now = Budgets(rules, context.settings.budgets.time_zone), context.now()
+    settings, now = context.settings, context.now()
+    budgets = budgets_from(settings.budgets, _open_caps(context), gateway_limit_usd(settings))
+    if budgets is None:
+        return ()
     for rule, start in budgets.openings(now):
         budgets.load(now, rule, *spent_on(context.store, rule, start))
     return tuple(
