@@ -51,11 +51,16 @@ def size_of(media: Media) -> MediaSize:
     if isinstance(media, Image):
         if media.url:
             return MediaSize(media.media_type, USUAL_PX, USUAL_PX, is_url=True, detail=media.detail)
-        width, height = _image_size(_decoded(media.data[:_HEADER_CHARS]))
+        width, height = known_pixels(media)
         return MediaSize(media.media_type, width or USUAL_PX, height or USUAL_PX, detail=media.detail)
     if media.url:
         return MediaSize(media.media_type, pages=USUAL_PAGES, is_url=True)
     return MediaSize(media.media_type, pages=_pages(media))
+
+
+def known_pixels(image: Image) -> tuple[int, int]:
+    """`(width, height)` by its header; (0, 0) where that does not show it."""
+    return _image_size(_decoded(image.data[:_HEADER_CHARS]))
 
 
 def _pages(document: Document) -> int:

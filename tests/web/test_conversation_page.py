@@ -46,6 +46,15 @@ def test_the_page_shows_every_part(client: FlaskClient, store: Store, filled: Fi
     assert PIXEL not in page
 
 
+def test_an_image_of_unknown_size_is_shown_without_one(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    parts = (Image("image/heic", "AAAA"), Image(url="https://example.com/a.png"))
+    store.intake.add_tasks([Task("unsized", "b", (Message("user", parts),))], now=filled.now)
+    page = client.get("/tasks/b/unsized").text
+    assert "image/heic, 3 B" in page and "https://example.com/a.png" in page and " px" not in page
+
+
 def test_the_json_has_the_form_in_which_tasks_are_sent(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...media_sizes import size_of
+from ...media_sizes import known_pixels
 from ...messages import ContentPart, Image, Message, Reasoning, Text, ToolCall, ToolResult
 
 
@@ -58,8 +58,8 @@ def _views(part: ContentPart, names: dict[str, str]) -> Iterator[PartView]:
         if part.text:
             yield PartView("reasoning", part.text)
     else:
-        size = size_of(part)
-        shown = f", {size.width:,} x {size.height:,} px" if isinstance(part, Image) and part.data else ""
+        width, height = known_pixels(part) if isinstance(part, Image) else (0, 0)
+        shown = f", {width:,} x {height:,} px" if width and height else ""
         yield PartView("media", title=part.label + shown)
 
 
