@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, child_environment
+from src.config import load_settings
+from tests.helpers import ROOT, child_environment, run_script
 
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 
@@ -110,3 +111,14 @@ def test_the_image_has_the_driver_of_postgresql_when_it_is_requested() -> None:
     assert f"{argument[1]}: ${{{argument[1]}:-}}" in compose
     for place in ("Dockerfile", "deploy/README.md", "src/core/store/engine.py"):
         assert f"--build-arg {argument[1]}=1" in (ROOT / place).read_text(encoding="utf-8"), place
+
+
+def test_the_published_gateway_listens_for_others_and_asks_for_a_token(tmp_path: Path) -> None:
+    compose = (ROOT / "deploy" / "compose.gateway.yaml").read_text(encoding="utf-8")
+    mounted, place = re.findall(r"- \./(\S+):(/\S+):ro", compose)[0]
+    assert f'"--config", "{place}"]' in compose and '"--quiet", "--yes"' in compose
+    gateway = load_settings(ROOT / "deploy" / mounted, {}).gateway
+    assert gateway.host == "0.0.0.0" and f'"127.0.0.1:{gateway.port}:{gateway.port}"' in compose
+    config = str(ROOT / "deploy" / mounted)
+    done = run_script("--config", config, "--gateway-port", "0", "--yes", cwd=tmp_path)
+    assert done.process.returncode == 2 and "ORCHESTRATOR_TOKEN" in done.err
