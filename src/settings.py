@@ -55,6 +55,17 @@ class GatewaySettings(Section):
     daily_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["none"]
     fallbacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
+    @property
+    def url(self) -> str:
+        """Where clients on this machine find it, without a path; empty where any free port is taken."""
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.port}" if self.port else ""
+
+    @property
+    def local_host(self) -> str:
+        """The address that a client on this machine connects to."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
     @field_validator("allowed_origins")
     @classmethod
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:

@@ -75,6 +75,9 @@ def cli(context: click.Context, /, **options: Any) -> None:
     providers are simulated and nothing is spent. With keys, tasks that are queued already are listed with
     their expected cost, and answered after a yes on the terminal or with --yes.
 
+    A server also speaks the OpenAI and Anthropic APIs, by default on http://127.0.0.1:5001; `env` prints what
+    a client needs.
+
     Exit code 2: the input or the configuration is wrong. 3: the database can't be used now (unreachable,
     locked, full, served by another orchestrator); the same command may succeed later.
     """

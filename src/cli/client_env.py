@@ -12,16 +12,14 @@ from .session import Options, prepare
 
 OPENAI, ANTHROPIC, CLAUDE_CODE = CLIENTS = ("openai", "anthropic", "claude-code")
 ANY_KEY = "any"  # clients refuse to start without a key; without tokens the gateway ignores it
-LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a client connects to instead
 
 
 def client_env(options: Options, client: str) -> int:
     """Print export lines for `client`; returns the exit code. Raises InputError without a fixed port."""
     setup = prepare(options, calls_providers=False)
-    own = setup.settings.gateway
-    if not own.port:
+    url = setup.settings.gateway.url
+    if not url:
         raise InputError("[gateway] port is 0, any free one; the server prints its address when it starts")
-    url = f"http://{LOCAL_HOSTS.get(own.host, own.host)}:{own.port}"
     key = ANY_KEY
     if setup.environ.get(ONE_TOKEN, "").strip() or setup.environ.get(MANY_TOKENS, "").strip():
         key = "YOUR_TOKEN"  # never the token itself: what is printed may be logged

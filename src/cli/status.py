@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,11 +22,13 @@ from .progress_text import share_left, state_text, waiting_lines
 from .session import Options, prepare, session
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from ..core.store import OrchestratorRow
 
 DAY_S = 86_400.0
+CONNECT_S = 0.5
 EVENTS_READ = 200
 ALERTS_SHOWN = 5
 POOL_COLUMNS = ("state", "share", "in flight", "calls", "success", "median", "p95", "cost")
@@ -79,7 +82,7 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
 
 def _print(setup: Setup, found: _Stored, now: float) -> None:
     screen = rich_console(stderr=False)
-    print_line(screen, _orchestrator_line(setup, found, now))
+    _print_orchestrator(screen, setup, found, now)
     counts = ", ".join(f"{n:,} {what}" for what, n in _task_counts(found).items() if n)
     screen.print(f"tasks: {counts or 'none yet'}")
     if found.pool is not None:
@@ -95,6 +98,12 @@ def _print(setup: Setup, found: _Stored, now: float) -> None:
         print_line(screen, _preferences_line(found.preferences))
     for event in found.alerts:
         print_line(screen, f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}")
+
+
+def _print_orchestrator(screen: Console, setup: Setup, found: _Stored, now: float) -> None:
+    print_line(screen, _orchestrator_line(setup, found, now))
+    if line := _gateway_line(setup, found):
+        print_line(screen, line)
 
 
 def _task_counts(found: _Stored) -> dict[str, int]:
@@ -124,6 +133,18 @@ def _orchestrator_line(setup: Setup, found: _Stored, now: float) -> str:
         return f"{setup.mode}: no orchestrator is running; the last one was seen {last_seen} ago"
     what = f"batch {row.batch}" if row.batch else "the queue"
     return f"{setup.mode}: process {row.pid} serves {what}, started {duration(now - row.started_at)} ago"
+
+
+def _gateway_line(setup: Setup, found: _Stored) -> str:
+    """Where clients connect by the settings, if something listens there while the queue is served."""
+    own = setup.settings.gateway
+    if not (found.alive and found.orchestrator and not found.orchestrator.batch and own.url):
+        return ""
+    try:
+        socket.create_connection((own.local_host, own.port), CONNECT_S).close()
+    except OSError:
+        return ""
+    return f"gateway: OpenAI and Anthropic clients connect to {own.url}; `env` prints their settings"
 
 
 def _pool_table(pool: PoolSnapshot, padding: int, without: Collection[str]) -> Table:
