@@ -9,6 +9,9 @@ from typing import Any
 import openai
 import pytest
 
+from src.config import load_settings
+from src.gateway.formats.base import FormatError
+from src.gateway.names import choose_embedder
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment
 
@@ -77,6 +80,33 @@ def test_bad_requests_raise_the_sdks_own_classes(client: openai.OpenAI, case: st
         client.embeddings.create(**{"model": SMALL, "input": "x", **changes})
     assert raised.value.response.headers["x-should-retry"] == "false"
     assert raised.value.body["type"] == "invalid_request_error"  # type: ignore[index]
+
+
+NAMED: dict[str, tuple[str, ...]] = {
+    "text-embedding-3-small": ("openai", "text-embedding-3-small"),
+    "openai/text-embedding-ada-002": ("openai", "text-embedding-ada-002"),
+    "local/nomic-embed-text": ("local", "nomic-embed-text"),
+    "local/BAAI/bge-m3": ("local", "BAAI/bge-m3"),
+    "local/llama": (),  # writes text
+    "BAAI/bge-m3": (),
+    "anthropic/text-embedding-3-small": (),
+    "off/bge-m3": (),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_name_means_one_provider_or_is_an_error(name: str, tmp_path: Path) -> None:
+    server = 'api_format = "openai"\nweight = 1\nbase_url = "http://127.0.0.1:1/v1"\n'
+    models = 'models = { economy = "llama", standard = "llama", premium = "llama" }\n'
+    toml = "".join(f"[providers.{each}]\n{server}{models}" for each in ("local", "off"))
+    (tmp_path / "own.toml").write_text(toml)
+    settings, called = load_settings(tmp_path / "own.toml", {}), ("anthropic", "openai", "local")
+    if NAMED[name]:
+        found = choose_embedder(name, settings, called)
+        assert (*found.providers, *found.models) == NAMED[name]
+    else:
+        with pytest.raises(FormatError, match="no provider has embeddings of"):
+            choose_embedder(name, settings, called)
 
 
 def test_a_failing_provider_is_asked_again_and_no_other(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_without_budgets_the_one_of_the_gateway_is_shown(tmp_path: Path) -> None
         [shown] = client.get("/api/dashboard").json["budgets"]
         assert (shown["scope"], shown["period"], shown["limit_usd"]) == ("gateway", "day", 10.0)
         assert "daily budget of the gateway" in client.get("/").text
+        assert "<code>http://127.0.0.1:5001/v1</code>" in client.get("/new").text
         figures = client.get("/metrics").text
         assert 'orchestrator_budget_remaining_usd{budget="gateway:daily"} 10.0' in figures
         lifted = settings.gateway.model_copy(update={"daily_usd": "none"})
