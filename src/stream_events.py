@@ -11,9 +11,10 @@ several deltas; OpenAI's `[DONE]` is none. A stream that ends without `Finished`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from .messages import Reasoning
+from .messages import Reasoning, Text, ToolCall
 from .records import Completion
 
 
@@ -63,3 +64,17 @@ class Finished(NamedTuple):
 
 
 StreamEvent = TextDelta | ReasoningDelta | ToolCallDelta | Passed | Finished
+
+
+def deltas_of(completion: Completion) -> Iterator[StreamEvent]:
+    """The deltas of an answer that came at once, without its `Finished`; none of an empty text."""
+    number = 0
+    for part in completion.parts or (Text(completion.text),):
+        if isinstance(part, Text):
+            if part.text:
+                yield TextDelta(part.text)
+        elif isinstance(part, Reasoning):
+            yield ReasoningDelta(part.text, whole=part)
+        elif isinstance(part, ToolCall):
+            yield ToolCallDelta(number, part.id, part.name, part.arguments)
+            number += 1

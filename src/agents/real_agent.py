@@ -16,10 +16,9 @@ from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..messages import Text, tool_calls_in
 from ..providers.base import ProviderAdapter
-from ..providers.stream_reader import deltas_of
 from ..records import Completion, CompletionRequest, FinishReason, Placement
 from ..settings import AgentConfig, Settings
-from ..stream_events import Finished, StreamEvent
+from ..stream_events import Finished, StreamEvent, deltas_of
 from .stream_limits import within_limits
 
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..errors import KeyReused
-from ..providers.stream_reader import deltas_of
 from ..records import Completion, FinishReason, Placement, Result, Task, TaskStatus
-from ..stream_events import Finished
+from ..stream_events import Finished, deltas_of
 from .open_requests import Delivery, DirectAnswer
 from .result_writer import ResultWriter
 from .store import TaskDetail

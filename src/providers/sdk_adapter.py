@@ -24,7 +24,7 @@ from uuid import uuid4
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
-from ..stream_events import Finished, StreamEvent
+from ..stream_events import Finished, StreamEvent, deltas_of
 from . import values
 from .answer_reader import AnswerReader
 from .error_bodies import error_in, status_in
@@ -34,7 +34,7 @@ from .native import native_body, native_headers
 from .prompts import Json
 from .rendering import Rendered
 from .sse import EventParser, EventTooLong, ServerSentEvent
-from .stream_reader import BrokenStream, ErrorEvent, StreamReader, deltas_of
+from .stream_reader import BrokenStream, ErrorEvent, StreamReader
 from .threads import run_in_thread
 
 

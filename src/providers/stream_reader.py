@@ -13,9 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from ..messages import Reasoning, Text, ToolCall
-from ..records import Completion, CompletionRequest
-from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ..records import CompletionRequest
+from ..stream_events import Passed, ReasoningDelta, StreamEvent, ToolCallDelta
 from . import values
 from .answers import may_call_tools, reasoning_of, tool_names
 from .error_bodies import error_of
@@ -153,19 +152,6 @@ def _merge_items(held: list[Any], more: Iterable[Any], depth: int) -> None:
                 raise BrokenStream("a part of the stream has too many items")
             held.append(same := {})
         merge(same, item, depth)
-
-
-def deltas_of(completion: Completion) -> Iterable[StreamEvent]:
-    """The events of an answer that came at once."""
-    number = 0
-    for part in completion.parts or (Text(completion.text),):
-        if isinstance(part, Text):
-            yield TextDelta(part.text)
-        elif isinstance(part, Reasoning):
-            yield ReasoningDelta(part.text, whole=part)
-        elif isinstance(part, ToolCall):
-            yield ToolCallDelta(number, part.id, part.name, part.arguments)
-            number += 1
 
 
 def joined(value: Any) -> Any:

@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from ...errors import InvalidResponse
-from ...messages import Reasoning, Text, ToolCall
+from ...messages import Reasoning
 from ...records import Completion
-from ...stream_events import Finished, Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from ...stream_events import Finished, Passed, StreamEvent, deltas_of
 from .base import Served
-from .writing import comment, parts_of
+from .writing import comment
 
 
 class Writer(ABC):
@@ -68,19 +68,6 @@ class Writer(ABC):
     def end(self, comment_text: str) -> bytes:
         """As `StreamWriter.end`."""
         return comment(comment_text)
-
-
-def deltas_of(completion: Completion) -> Iterator[StreamEvent]:
-    """A whole answer as deltas."""
-    number = 0
-    for part in parts_of(completion):
-        if isinstance(part, Text):
-            yield TextDelta(part.text)
-        elif isinstance(part, Reasoning):
-            yield ReasoningDelta(part.text, whole=part)
-        elif isinstance(part, ToolCall):
-            yield ToolCallDelta(number, part.id, part.name, part.arguments)
-            number += 1
 
 
 def mixed_up() -> InvalidResponse:

@@ -21,7 +21,7 @@ from .pool import pool_view
 TRUNCATED = "truncated"  # a filter beside the states: answers that end at max_tokens
 
 CHOICES = {
-    "preferred": "preferred for this task type",
+    "preferred": "preferred provider",
     "weighted": "its turn by weight",
     "spilled": "preferred provider was busy",
     "retry": "retry",

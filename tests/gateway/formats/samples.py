@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from src.gateway.formats.base import CallerRequest, Format, Served
 from src.gateway.formats.chat import CHAT
 from src.gateway.formats.messages import MESSAGES
-from src.gateway.formats.relaying import deltas_of
 from src.gateway.formats.responses import RESPONSES
 from src.messages import ContentPart, Reasoning, Text, ToolCall
 from src.records import Completion, FinishReason, Usage
-from src.stream_events import Finished, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from src.stream_events import Finished, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta, deltas_of
 
 SERVED = Served("0123456789abcdef", 1_800_000_000.25, "gemini-3.8-flash")
 FORMATS: dict[str, Format] = {"openai": CHAT, "responses": RESPONSES, "anthropic": MESSAGES}
