@@ -14,12 +14,24 @@ from .answers import Answer
 from .prompts import Finish, Json
 from .usage import NOTHING, Reported
 
-_VECTOR = re.compile(rb'"embedding"\s*:\s*(?:"[^"\\]*"|\[[^\[\]{}"]*\])')  # base64, or numbers
+_KEY = b'"embedding"'
+_OPENING = re.compile(_KEY + rb'\s*:\s*(["\[])')
+_CLOSING = {b'"': b'"', b"[": b"]"}  # of base64, and of numbers
 
 
 def without_vectors(content: bytes) -> bytes:
     """The body of an answer with a 0 in place of each vector."""
-    return _VECTOR.sub(b'"embedding":0', content)
+    kept, at = [], 0
+    while (key := content.find(_KEY, at)) >= 0:
+        opening = _OPENING.match(content, key)
+        end = content.find(_CLOSING[opening[1]], opening.end()) if opening else -1
+        if opening is None or end < 0 or content.find(b"\\", opening.end(), end) >= 0:
+            kept.append(content[at : key + len(_KEY)])  # no vector
+            at = key + len(_KEY)
+        else:
+            kept += [content[at : opening.start(1)], b"0"]
+            at = end + 1
+    return b"".join([*kept, content[at:]])
 
 
 def read_embeddings(body: Json, request: CompletionRequest, request_id: str) -> Answer:
