@@ -52,7 +52,8 @@ class RunCaps:
         """
         if not self._keeper.reserves:
             return
-        rule = BudgetRule("batch", batch, "total", usd_to_nanos(max_cost_usd))
+        limit = max(1, usd_to_nanos(max_cost_usd))  # 0 would be no cap
+        rule = BudgetRule("batch", batch, "total", limit)
         async with self._setting:
             self._forget_idle()
             cap = self._caps.get(batch)

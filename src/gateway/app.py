@@ -19,6 +19,7 @@ from ..access import Role
 from ..errors import ProviderError, RequestDeclined, StoreError
 from . import counting, generate, information, tasks
 from .answers import CALLER, REQUEST_ID, error_response, id_headers
+from .connections import CONNECTIONS, Connections
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind
@@ -64,6 +65,7 @@ def build_app(context: GatewayContext) -> web.Application:
     """The application over a context."""
     app = web.Application(middlewares=[_shield], client_max_size=context.max_body_bytes)
     app[CONTEXT] = context
+    app[CONNECTIONS] = Connections()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler, expect_handler=_keep_waiting)
         if route.method == "GET":
@@ -79,7 +81,8 @@ async def _keep_waiting(_request: web.Request) -> None:
 async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
     try:
-        answer = await _enter(request, handler)
+        with request.app[CONNECTIONS].answering(request.protocol):
+            answer = await _enter(request, handler)
     except (FormatError, RequestDeclined, ProviderError) as refused:
         answer = error_response(request, problem(refused))
     except web.HTTPException as other:  # of aiohttp's own: no such route or method

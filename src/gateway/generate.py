@@ -8,13 +8,16 @@ was called knows, and that changes the meaning, leaves only the providers of tha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from ..answer_schema import check_schema
 from ..core.task_ends import contents_kept
+from ..errors import InputError
 from ..records import GENERAL, Task
 from .answers import CALLER, REQUEST_ID, body_response
 from .asked import Asked, answer_headers
@@ -61,7 +64,10 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     if context.leading() is None:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)
-    asked = as_task(request, form, form.read(body, lower_case(request)), body)
+    found = form.read(body, lower_case(request))
+    if found.response_schema is not None:
+        await asyncio.to_thread(_check_schema, found.response_schema)
+    asked = as_task(request, form, found, body)
     pool = context.leading()
     if pool is None:  # it may have ended while the body was read
         raise not_leading()
@@ -76,6 +82,14 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
         del context.open_requests[asked.task.id]
     content = form.answer(asked.request, asked.served(answer.placement.model), answer.completion)
     return body_response(content, headers=answer_headers(asked, answer))
+
+
+def _check_schema(schema: Mapping[str, Any]) -> None:
+    """Raises FormatError for what is no schema: it would fail in every call. May take seconds."""
+    try:
+        check_schema(schema)
+    except InputError as error:
+        raise FormatError(error.what.replace("'response_schema'", "the schema of the answer", 1)) from None
 
 
 def lower_case(request: web.Request) -> dict[str, str]:

@@ -15,7 +15,8 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from aiohttp import web
 from ..config import ProviderAccess
 from ..errors import ConfigError
 from .app import build_app
+from .connections import CONNECTIONS
 from .context import GatewayContext
 
 if TYPE_CHECKING:
@@ -176,8 +178,10 @@ class Gateway:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
+        app = build_app(self._context)
+        connections = app[CONNECTIONS]
         runner = web.AppRunner(
-            build_app(self._context),
+            app,
             access_log=None,
             logger=_unlogged,
             handler_cancellation=True,  # a client that goes away ends its request at once
@@ -186,9 +190,15 @@ class Gateway:
             shutdown_timeout=FINISH_S,
         )
         await runner.setup()
-        try:
+        serve = runner.server
+        if serve is None:
+            raise RuntimeError("a runner has a server once it is set up")
+
+        loop, accept = asyncio.get_running_loop(), partial(connections.accepted, serve)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(runner.cleanup)
             for each in self.listener.copies():
-                await web.SockSite(runner, each, backlog=BACKLOG).start()
+                accepting = await loop.create_server(accept, sock=each, backlog=BACKLOG)
+                stack.callback(accepting.close)
+            await stack.enter_async_context(connections.watched())
             yield
-        finally:
-            await runner.cleanup()

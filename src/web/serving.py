@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import select
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
 from ..access import TrustedProxies
+from ..open_files import most_open_files
 from .connections import MAX_CONNECTIONS, Admission, Parser, connection_to_close, is_too_slow
 from .context import AppContext
 from .uploads import MAX_UPLOAD_BYTES
@@ -36,7 +36,7 @@ class Server(Protocol):
 def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = THREADS) -> Server:
     """A server that listens on these hosts and ports. Raises OSError where one is taken."""
     sockets: dict[int, Any] = {}
-    max_connections = min(MAX_CONNECTIONS, _max_open_files() // 2)
+    max_connections = min(MAX_CONNECTIONS, most_open_files(4 * MAX_CONNECTIONS) // 2)
     server: Server = create_server(
         app,
         map=sockets,
@@ -56,23 +56,6 @@ def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = TH
     for each in listening:
         _apply(limits, each)
     return server
-
-
-def _max_open_files() -> int:
-    """Files and connections that this process may have open, after raising the soft limit if it can."""
-    if sys.platform == "win32":
-        return 2 * MAX_CONNECTIONS
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        except (ValueError, OSError):  # macOS enforces a lower limit than the one it reports
-            pass
-    return 4 * MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else soft
 
 
 def joined(host: str, port: int) -> str:
