@@ -96,6 +96,12 @@ def test_what_is_no_schema_is_refused_before_a_call(
     assert sum(each["calls"] for each in simulator.stats().values()) == 0
 
 
+def test_the_smallest_cap_of_a_run_is_a_cap(gateway: Served, simulator: SimulatorProcess) -> None:
+    headers = {"x-orchestrator-run-id": "poor", "x-orchestrator-run-max-cost-usd": "1e-30"}
+    found = send(gateway.url, "/v1/chat/completions", method="POST", headers=headers, body=CHAT)
+    assert found.status == 429 and found.json["error"]["type"] == "insufficient_quota"
+
+
 def test_an_error_names_its_provider_once(gateway: Served, simulator: SimulatorProcess) -> None:
     simulator.patch("openai", {"faults": {"bad_request": 1.0}})
     try:
