@@ -184,6 +184,9 @@ def test_an_answer_that_ends_early_says_so(
     served, simulator = pair
     spoil(simulator, fault)
     seen = look(served.url, api, provider)
+    if fault == "empty" and not seen.error:  # the provider says itself that this is all
+        assert not seen.text
+        return
     cut = {"length", "max_tokens", "max_output_tokens", "content_filter", "refusal"}
     assert seen.error or seen.end in cut, seen
 

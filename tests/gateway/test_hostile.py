@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,6 +126,23 @@ def test_a_connection_without_a_whole_head_is_closed(gateway: Served) -> None:
             assert connection.recv(100) == b""
         assert time.monotonic() - began > HEADERS_S - 0.5
         began = time.monotonic()
+
+
+def test_clients_that_leave_while_their_answer_is_written_are_no_error(
+    gateway: Served, simulator: SimulatorProcess
+) -> None:
+    place = urlsplit(gateway.url)
+    content = json.dumps({**CHAT, "stream": True}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    for number in range(40):
+        with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=60) as connection:
+            connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+            if number % 2:
+                connection.recv(100)
+            reset = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    assert send(gateway.url, "/v1/chat/completions", method="POST", body=CHAT).status == 200
+    assert "never retrieved" not in gateway.script.err and "Traceback" not in gateway.script.err
 
 
 @asynccontextmanager
