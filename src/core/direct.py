@@ -11,6 +11,7 @@ cancelled while it waits costs nothing; one whose call is in flight is booked as
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
@@ -29,6 +30,7 @@ from .task_ends import TaskEnds
 
 __all__ = ["Delivery", "DirectAnswer", "DirectRequests", "Run"]
 
+STARTING_AT_MOST_S = 60.0  # how long a request waits for a pool that is starting
 EXPIRE_LATE_S = 0.05  # the scheduler ends what has expired; this is for when nothing may be placed
 
 
@@ -61,6 +63,7 @@ class DirectRequests:
         self._requests, self._settings, self._now = ends.requests, scheduler.settings.gateway, placer.now
         self._caps, self._keys = caps, keys
         self._serves = self._place_is_due = False
+        self._started = asyncio.Event()  # or has ended before
         end.when_draining(self.fail_waiting)
 
     def __len__(self) -> int:
@@ -80,6 +83,7 @@ class DirectRequests:
     def open(self) -> None:
         """Take requests from now on."""
         self._serves = True
+        self._started.set()
 
     async def ask(
         self,
@@ -98,7 +102,7 @@ class DirectRequests:
         batch = task.batch if run is None else run_batch(task.submitter, run.id)
         if not is_clean(f"{batch}{task.submitter}{task.id}{task.task_type}"):
             raise InputError("names and ids must be text without NUL")
-        self._check_serving()
+        await self._until_started()
         self._check_room(task.submitter)
         capped = run is not None and run.max_cost_usd is not None
         if run is not None and run.max_cost_usd is not None:
@@ -133,6 +137,13 @@ class DirectRequests:
                 expiry.cancel()
 
     # ------------------------------------------------------------------ who may wait
+
+    async def _until_started(self) -> None:
+        if not self._started.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STARTING_AT_MOST_S):
+                    await self._started.wait()
+        self._check_serving()
 
     def _check_serving(self) -> None:
         if not self.is_open:
@@ -197,6 +208,7 @@ class DirectRequests:
 
     def fail_waiting(self) -> None:
         """The run is ending: requests whose call is in flight may still be answered."""
+        self._started.set()
         for request in self._requests.all_open():
             if request.cancel_call is None:
                 self._fail(request)
@@ -209,5 +221,6 @@ class DirectRequests:
     def close(self) -> None:
         """End every request that is left, after all calls were cancelled."""
         self._serves = False
+        self._started.set()
         for request in self._requests.all_open():
             self._fail(request)

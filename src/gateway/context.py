@@ -44,5 +44,9 @@ class GatewayContext:
         """The orchestrator that places requests now; None before, after, and while another one leads."""
         return self.pool if self.pool is not None and self.pool.is_serving else None
 
+    def placing(self) -> Orchestrator | None:
+        """As `leading`, or the orchestrator that is starting: it lets requests wait until it leads."""
+        return self.pool if self.pool is not None and not self.pool.is_ending else None
+
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)

@@ -61,14 +61,14 @@ async def messages(request: web.Request) -> web.StreamResponse:
 async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     context = request.app[CONTEXT]
     check_head(request, context.max_body_bytes)
-    if context.leading() is None:
+    if context.placing() is None:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)
     found = form.read(body, lower_case(request))
     if found.response_schema is not None:
         await asyncio.to_thread(_check_schema, found.response_schema)
     asked = as_task(request, form, found, body)
-    pool = context.leading()
+    pool = context.placing()
     if pool is None:  # it may have ended while the body was read
         raise not_leading()
     context.open_requests[asked.task.id] = asked.task.submitter

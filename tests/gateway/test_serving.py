@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
@@ -360,3 +361,17 @@ def test_an_idempotency_key_is_refused_where_no_answers_are_stored(gateway: Serv
     headers = {"Idempotency-Key": "one"}
     found = send(gateway.url, "/v1/chat/completions", method="POST", body=body, headers=headers)
     assert found.status == 400 and "store_content" in found.json["error"]["message"]
+
+
+def test_a_request_that_comes_while_the_pool_starts_waits_for_it(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Name a colour."}]}
+    environ = live_environment(simulator.base_urls)
+    with Script("--yes", cwd=tmp_path, env=environ) as script:
+        script.wait_for("base URL")
+        found = re.search(r"base URL (http://\S+)/v1 ", script.err)
+        assert found, script.err
+        assert send(found[1], "/v1/chat/completions", method="POST", body=body).status == 200
+        script.interrupt()
+        assert script.wait() == 0, script.err
