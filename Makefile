@@ -19,7 +19,7 @@ help:
 	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=--yes)"
 	@echo "make web      the pages on http://localhost:5000 (PORT= ARGS=)"
 	@echo "make test     the integration story, then every test"
-	@echo "make clients-test  clients of the gateway as people use them; installs them (needs uv, npm)"
+	@echo "make clients-test  clients of the gateway as people use them; installs them (needs npm)"
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"

@@ -29,7 +29,7 @@ async def count_tokens(request: web.Request) -> web.Response:
     if pool is None:
         raise not_leading()
     able = [each for each in pool.balancer.providers if not task.providers or each.name in task.providers]
-    own = [each for each in able if each.config.api_format == "anthropic"]
+    own = [each for each in able if MESSAGES.form in each.config.native_forms]
     provider = (own or able or pool.balancer.providers)[0]
     per_char = provider.estimators.of(task.task_type).tokens_per_char
     media = sum(provider.config.api.media_tokens(each) for each in task.media)

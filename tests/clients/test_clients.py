@@ -7,11 +7,14 @@ once while one is down and the limits of another bind. `make clients-test` runs 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
+import venv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +62,7 @@ class Client:
             return ["sh", path]
         if self.script in ("openai_chat.py", "openai_responses.py", "anthropic_messages.py"):
             return [sys.executable, path]  # the SDKs that the product has itself
-        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-        if uv is None:
-            skip_without("uv is not installed")
-        return [str(uv), "run", "--no-project", "--quiet", "--python", sys.executable, "--script", path]
+        return [str(_environment(SCRIPTS / self.script, folder)), path]
 
 
 CLIENTS = (
@@ -77,6 +77,19 @@ CLIENTS = (
     Client("crewai_crew.py"),
     Client("claude_code.sh", "claude-code"),
 )
+
+
+def _environment(script: Path, folder: Path) -> Path:
+    """The Python of an environment with what the script says it needs, made once in a folder that lasts."""
+    made = folder / script.stem
+    python = made / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not (made / "installed").exists():
+        venv.create(made, with_pip=True, clear=True)
+        block = re.findall(r"^# (.*)$", script.read_text().partition('# ///\n"')[0], flags=re.MULTILINE)
+        needs = tomllib.loads("\n".join(block[1:]))["dependencies"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *needs], check=True, timeout=600)
+        (made / "installed").touch()
+    return python
 
 
 def _claude_code(folder: Path) -> bool:
@@ -138,7 +151,6 @@ def test_a_client_asks_streams_and_calls_a_tool(
     environ |= {
         "HOME": str(tmp_path),
         "PATH": f"{tools_folder / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}",
-        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(tools_folder / "uv")),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "ANTHROPIC_MODEL": "auto",  # so that another provider may serve it
         "ANTHROPIC_SMALL_FAST_MODEL": "economy",
