@@ -18,6 +18,7 @@ import venv
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def _environment(script: Path, folder: Path) -> Path:
     return python
 
 
+@cache
 def _claude_code(folder: Path) -> bool:
     """Install Claude Code once into a folder that lasts; whether it is there. Not every network has npm."""
     bin_folder = folder / "node_modules" / ".bin"
@@ -101,7 +103,7 @@ def _claude_code(folder: Path) -> bool:
     if not (bin_folder / "claude").exists() and npm is not None:
         command = [npm, "install", "--silent", "--fetch-retries=1", "--prefix", str(folder), CLAUDE_CODE]
         with suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, check=False, timeout=120, stdin=subprocess.DEVNULL)
+            subprocess.run(command, check=False, timeout=60, stdin=subprocess.DEVNULL)
     return (bin_folder / "claude").exists()
 
 
