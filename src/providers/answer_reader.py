@@ -67,6 +67,8 @@ class AnswerReader(ABC):
         warnings: tuple[str, ...],
     ) -> Completion:
         """The answer in a body that came whole. `warnings` are those about the request."""
+        if self._is_native(request):  # its body is passed on
+            content = self._errors.without_key_in_bytes(content)
         body, more = self._json(content, request, limits)
         if error := error_beside(body, self.answer_keys):
             raise self._answered_error(error, status_in(error), found, request)

@@ -54,6 +54,9 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 }
 
 
+LEAST_KEY_BYTES = 16  # servers on the same machine take keys such as `ollama`
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorFactory:
     """Makes the errors of one provider, whose messages never repeat its `key`."""
@@ -87,6 +90,13 @@ class ErrorFactory:
             request_id=self.mask_key(completion.request_id),
             warnings=tuple(map(self.mask_key, completion.warnings)),
         )
+
+    def without_key_in_bytes(self, data: bytes) -> bytes:
+        """Bytes that are passed on as they are, without the key. A short one may be an ordinary word."""
+        key = self.key.encode()
+        if len(key) < LEAST_KEY_BYTES or key not in data:
+            return data
+        return data.replace(key, self.mask_key(self.key).encode())
 
     def error(
         self,

@@ -256,7 +256,11 @@ class SdkAdapter(AnswerReader):
     ) -> list[ServerSentEvent]:
         """The events in the next bytes of a stream, or at its end."""
         try:
-            return parser.feed(data) if data else parser.rest()
+            events = parser.feed(data) if data else parser.rest()
+            if self._is_native(request):  # they are passed on
+                clean = self._errors.without_key_in_bytes
+                events = [each._replace(data=clean(each.data), raw=clean(each.raw)) for each in events]
+            return events
         except EventTooLong as error:
             raise self._unusable(InvalidResponse, str(error), request, limits) from error
 

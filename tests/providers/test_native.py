@@ -211,3 +211,13 @@ async def test_the_parts_of_a_native_answer_are_read_too(canned: Canned, adapter
     assert text == Text("I look.")
     assert called == ToolCall("toolu_1", "find", '{"q": "Elbe"}')
     assert completion.finish_reason is FinishReason.TOOL
+
+
+@pytest.mark.parametrize("api", OWN)
+async def test_a_body_that_is_passed_on_does_not_repeat_the_key(
+    api: str, canned: Canned, adapter_for: Builder
+) -> None:
+    canned.body = {**ANSWERS[api], "echo": f"Bearer {KEY}"}
+    completion = await adapter_for(access_to(api, canned.url(api))).complete(ask(api, native=native(api)))
+    assert KEY not in str(completion.raw)
+    assert "Bearer" in str(completion.raw)

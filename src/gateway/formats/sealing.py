@@ -38,7 +38,7 @@ def is_sealed(word: object) -> bool:
 
 
 class Unsealing:
-    """The sealed reasoning of one answer, read into its parts. Nobody wants back what has nothing opaque."""
+    """The sealed reasoning of one answer, read into its parts. Parts without anything opaque are left out."""
 
     def __init__(self) -> None:
         self._late: list[tuple[int, Reasoning]] = []  # with the place that it belongs to
