@@ -44,17 +44,7 @@ class RealAgent:
 
     async def attempt(self, placement: Placement) -> Completion:
         """Make the one call of a placement. Raises a `ProviderError` where no usable answer comes."""
-        request = self.request_for(placement)
-        completion = await complete(self._adapters, placement.provider, request)
-        return await self._checked(completion, request, placement)
-
-    async def _checked(
-        self, completion: Completion, request: CompletionRequest, placement: Placement
-    ) -> Completion:
-        if request.response_schema is None or tool_calls_in(completion.parts):
-            return completion  # a schema is for the last answer, not for the calls before it
-        reading = await read_answer_apart(completion.text, request.response_schema)
-        return matching(completion, reading, placement)
+        return await answer(self._adapters, placement.provider, self.request_for(placement))
 
     async def stream(
         self, placement: Placement, heard: Callable[[], None]
@@ -81,7 +71,7 @@ class RealAgent:
                 if not is_checked:
                     yield event
                 elif isinstance(event, Finished):
-                    completion = await self._checked(event.completion, request, placement)
+                    completion = await checked(event.completion, request, provider)
                     for each in deltas_of(completion):
                         yield each
                     yield Finished(completion)
@@ -136,7 +126,22 @@ async def complete(
         raise TimedOut(text, provider=provider, model=request.model) from error
 
 
-def matching(completion: Completion, reading: Reading, placement: Placement) -> Completion:
+async def answer(
+    adapters: Mapping[str, ProviderAdapter], provider: str, request: CompletionRequest
+) -> Completion:
+    """Make one call and check its answer. Raises a `ProviderError` where no usable answer comes."""
+    return await checked(await complete(adapters, provider, request), request, provider)
+
+
+async def checked(completion: Completion, request: CompletionRequest, provider: str) -> Completion:
+    """The completion, as its request's schema wants it. Raises like `matching`."""
+    if request.response_schema is None or tool_calls_in(completion.parts):
+        return completion  # a schema is for the last answer, not for the calls before it
+    reading = await read_answer_apart(completion.text, request.response_schema)
+    return matching(completion, reading, provider, request.model)
+
+
+def matching(completion: Completion, reading: Reading, provider: str, model: str) -> Completion:
     """The completion reduced to its JSON. Raises SchemaMismatch, or Truncated where it was cut off.
 
     JSON that was cut off is not the model's mistake: it needs a larger max_tokens, not a correction.
@@ -146,8 +151,8 @@ def matching(completion: Completion, reading: Reading, placement: Placement) -> 
         parts = (*others, Text(reading.text)) if others else ()
         return replace(completion, text=reading.text, parts=parts)
     facts: dict[str, Any] = {
-        "provider": placement.provider,
-        "model": placement.model,
+        "provider": provider,
+        "model": model,
         "status": 200,
         "limits": completion.limits,
         "usage": completion.usage,

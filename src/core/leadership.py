@@ -37,9 +37,6 @@ shorter and begins earlier: so the leader has stopped placing before a candidate
 the database answered the candidate counts. After an outage it counts anew, and the leader, which tries every
 half second, is first. The row shows the database's clock for display alone.
 
-**The steady clock** goes on while the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS.
-Setting the wall clock does not change it.
-
 **The next leader** requeues the claims of all others and books what their calls in flight may have cost at
 most. What arrives at the old leader later is neither stored nor booked, since its money is booked already and
 its task may be running again.
@@ -52,7 +49,6 @@ import logging
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +58,7 @@ from typing import Self
 
 from ..errors import LeadershipLost, StoreError
 from ..formatting import duration
+from ..steady import steady
 from .lease_watch import LOOK_S, LeaseWatch
 from .store import HostLock, Identity, Leader, OrchestratorRow, Store
 
@@ -72,20 +69,6 @@ RETRY_S = 0.5
 SILENT_SHARE = 1.5 * RENEW_SHARE  # of the lease: a living leader has renewed by then
 LOOK_AT_LOCK_S = 0.05  # between a standby's tries of the lock, each a system call
 TRIES = 3  # without standby, while the database does not answer
-
-
-def steady() -> float:
-    """Seconds from an arbitrary point, including time in which the machine sleeps."""
-    return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
-
-
-def _steady_clock() -> int | None:
-    if sys.platform == "win32":  # time.monotonic includes sleep there
-        return None
-    return getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-_STEADY = _steady_clock()
 
 
 def active_orchestrator(store: Store) -> OrchestratorRow | None:

@@ -24,8 +24,6 @@ from src.messages import Message, Reasoning, Text, Tool, ToolCall, ToolResult
 from src.records import Completion, FinishReason, Usage
 from src.routing.cost.prompt_cache import beginnings
 from tests import conversations
-from tests.routing.build import make_balancer, place
-from tests.routing.build import make_task as a_task
 
 from .test_conversations import ASKED, CONTEXT, CONVERSATIONS, WEATHER
 from .test_results import result
@@ -110,8 +108,7 @@ def test_an_answer_with_a_schema_is_reduced_in_its_parts_too() -> None:
     completion = Completion(
         'It is {"a": 1}', FinishReason.STOP, Usage(), "m", parts=(reasoning, Text('It is {"a": 1}'))
     )
-    placement = place(make_balancer(), task=a_task(response_schema={"type": "object"}))
-    found = matching(completion, Reading('{"a": 1}'), placement)
+    found = matching(completion, Reading('{"a": 1}'), "openai", "gpt-6.1-sol")
     assert (found.text, found.parts) == ('{"a": 1}', (reasoning, Text('{"a": 1}')))
 
 
