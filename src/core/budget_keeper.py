@@ -2,7 +2,8 @@
 
 A call in flight when the process is killed may have been billed. So its highest cost is committed before the
 call (`reserve`), per provider, batch and submitter, and stays reserved until its attempt is stored. The
-stored reservation is raised when the sum of calls in flight reaches a new peak, and trimmed each second. The
+stored reservation is raised when the sum of calls in flight reaches a new peak, and trimmed each second where
+it is far above the peak of that second: so a steady load commits no reservations. The
 next orchestrator books the reservation of a killed one as uncertain, as far as the budgets had headroom: more
 cannot have been in flight. Calls are reserved without budgets too, so that the books miss nothing that was
 billed. A simulated run keeps neither budgets nor reservations.
@@ -26,7 +27,7 @@ from .store_thread import StoreThread
 CAP = "max_cost_usd:"  # with a batch's name: the setting that holds its cap
 Account = tuple[str, str, str]  # provider, batch, submitter
 _END_OF_TIME = 1e11  # epoch seconds
-_TRIM_FROM = 1.2  # times what is needed
+_TRIM_FROM = 1.5  # times what was needed since the last trim
 
 
 def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -96,6 +97,7 @@ class BudgetKeeper:
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._in_flight: Counter[Account] = Counter()  # what calls in flight may cost at most, nano-dollars
         self._reserved: dict[Account, int] = {}  # what the disk has
+        self._peaks: dict[Account, int] = {}  # of `_in_flight` since the last trim
         self._in_doubt = False  # whether the disk may differ
         self._writing = asyncio.Lock()
 
@@ -139,10 +141,11 @@ class BudgetKeeper:
             return
         account = _account(placement)
         self._in_flight[account] += placement.reserved_nanos
+        self._peaks[account] = max(self._in_flight[account], self._peaks.get(account, 0))
         while self._in_flight[account] > self._reserved.get(account, 0):
             async with self._writing:
                 if self._in_flight[account] > self._reserved.get(account, 0):
-                    await self._write(self._peaks())  # of all accounts: one commit for all that leave now
+                    await self._write(self._raised())  # of all accounts: one commit for all that leave now
 
     def release(self, placement: Placement) -> None:
         """The call's attempt and its cost are on the disk, in place of what was reserved."""
@@ -157,22 +160,25 @@ class BudgetKeeper:
         """What calls that are not stored yet may cost at most, together."""
         return self._in_flight.total()
 
-    def _peaks(self) -> dict[Account, int]:
+    def _raised(self) -> dict[Account, int]:
         accounts = {*self._in_flight, *self._reserved}
         return {a: max(self._in_flight[a], self._reserved.get(a, 0)) for a in accounts}
 
     async def trim(self) -> None:
-        """Lower the stored reservation to what calls in flight need."""
+        """Lower what is stored and not needed to the highest sum of calls in flight since the last trim."""
         if not self._reserves:
             return
         async with self._writing:
-            needed = {a: n for a, n in self._in_flight.items() if n > 0}
-            too_much = any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._reserved.items())
-            if too_much or self._in_doubt:
-                await self._write(needed)
+            peaks, self._peaks = self._peaks, {a: n for a, n in self._in_flight.items() if n > 0}
+            needs = {a: (n, peaks.get(a, 0)) for a, n in self._reserved.items()}
+            ample = {a: peak for a, (n, peak) in needs.items() if n > _TRIM_FROM * peak}
+            if ample or self._in_doubt:
+                kept = {a: n for a, n in (self._reserved | ample).items() if n > 0}
+                await self._write(kept)
 
     async def _write(self, reserved: Mapping[Account, int]) -> None:
         self._in_doubt = True  # a write that is cancelled here still happens on the store's thread
+        self._reserved = {a: min(n, reserved.get(a, 0)) for a, n in self._reserved.items()}  # never too much
         await self._thread.insist(self._store.orchestrators.reserve_cost, self._incarnation, dict(reserved))
         self._reserved, self._in_doubt = dict(reserved), False
 

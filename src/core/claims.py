@@ -146,7 +146,7 @@ class TaskClaims:
             return
         tasks, session = self.blocked.take_tasks(), self.session
         self._in_doubt = True
-        await self._result_writer.flush()  # attempts are booked while the claim is held
+        await self._result_writer.settled()  # attempts are booked while the claim is held
         await session.thread.insist(
             session.store.queue.release, session.incarnation, tasks, now=session.clock.now()
         )
@@ -161,7 +161,7 @@ class TaskClaims:
         for task in tasks:
             self.scheduler.withdraw(task.batch, task.id)
         if tasks:
-            await self._result_writer.flush()  # attempts are booked while the claim is held
+            await self._result_writer.settled()  # attempts are booked while the claim is held
             with suppress(StoreError):
                 await session.thread(
                     session.store.queue.release, session.incarnation, tasks, now=session.clock.now()

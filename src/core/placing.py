@@ -57,7 +57,8 @@ class PlacementGuard:
 class Placer:
     """Starts what the scheduler places at every event, and sets the alarm for the next time.
 
-    `now` is in UTC epoch seconds. `tasks_wanted` is set when fewer tasks wait than calls can be in flight.
+    `now` is in UTC epoch seconds. `tasks_wanted` is set when fewer claimed tasks wait than calls can be in
+    flight, as long as there are any.
     """
 
     def __init__(
@@ -101,7 +102,8 @@ class Placer:
             self._calls.start(placement)
         self._reporter.report(balancer.take_events())  # of no call: a spent budget, an unknown price
         self._set_alarm(next_wake, now)
-        if self._scheduler.claimed_waiting < balancer.slots:
+        scheduler = self._scheduler
+        if scheduler.claimed and scheduler.claimed_waiting < balancer.slots:
             self.tasks_wanted.set()
 
     def _set_alarm(self, at: float | None, now: float) -> None:

@@ -2,8 +2,10 @@
 
 A task is done when its commit is. Only then is it reported (`on_written`) and appended to a results file.
 During a commit the next results accumulate, so the number of commits depends on the disk, not on the number
-of tasks. While the store is unavailable the commit is retried (`StoreThread.insist`); nothing is dropped
-meanwhile. `stalled` says that answers cannot be stored now: the orchestrator then makes no further calls.
+of tasks. Direct answers have been delivered, and what they cost is reserved: they wait longer for others to
+share their commit, unless something else is due. While the store is unavailable the commit is retried
+(`StoreThread.insist`); nothing is dropped meanwhile. `stalled` says that answers cannot be stored now: the
+orchestrator then makes no further calls.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..records import Attempt, Event, Result, Task
@@ -20,6 +23,7 @@ from .store_thread import StoreThread
 from .supervisor import Supervisor
 
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for more results
+DIRECT_LINGER_S = 0.1  # a commit of a few direct answers costs more processor time than their calls
 STALLED_AFTER_S = 1.0  # a commit takes some milliseconds; one that takes this long may never end
 NEWS_AFTER_S = 5.0
 RESTARTS = 4
@@ -65,6 +69,7 @@ class ResultWriter:
         self._waiting, self._writing = _Outbox(), _Outbox()
         self._stall = _Stall()
         self._work, self._idle, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._is_due = asyncio.Event()  # something is to be written that is no direct answer
         self._idle.set()
 
     @property
@@ -112,7 +117,7 @@ class ResultWriter:
     def add_result(self, result: Result) -> None:
         """The end of a task, with the attempts that are not stored yet."""
         self._waiting.results.append(result)
-        self._wake()
+        self._wake_soon()
 
     def add_direct(self, record: DirectRecord) -> None:
         """The end of a direct task, with all its attempts: the store gets the task with it."""
@@ -122,7 +127,7 @@ class ResultWriter:
     def add_attempt(self, task: Task, attempt: Attempt) -> None:
         """An attempt of a task that goes on: its cost must survive a crash."""
         self._waiting.attempts.append((task, attempt))
-        self._wake()
+        self._wake_soon()
 
     def once_stored(self, call: Callable[[], None]) -> None:
         """Call `call` when everything added so far is on the disk."""
@@ -133,11 +138,15 @@ class ResultWriter:
         """Events for the pages. They are written last."""
         if events:
             self._waiting.events.extend(events)
-            self._wake()
+            self._wake_soon()
 
     def _wake(self) -> None:
         self._idle.clear()
         self._work.set()
+
+    def _wake_soon(self) -> None:
+        self._wake()
+        self._is_due.set()
 
     # ------------------------------------------------------------------ out
 
@@ -156,12 +165,30 @@ class ResultWriter:
         """
         while True:
             await self._work.wait()
-            await asyncio.sleep(LINGER_S)
+            await self._linger()
             await self._commit()
+
+    async def _linger(self) -> None:
+        """Wait for more that may share the commit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DIRECT_LINGER_S - LINGER_S):
+                await self._is_due.wait()
+        await asyncio.sleep(LINGER_S)
 
     async def flush(self) -> None:
         """Wait until everything added is on the disk, or nothing more is written."""
-        waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._ended)]
+        self._is_due.set()
+        await self._first_of(self._idle)
+
+    async def settled(self) -> None:
+        """Wait until everything added so far is on the disk, though more may come, or nothing is written."""
+        stored = asyncio.Event()
+        self.once_stored(stored.set)
+        self._is_due.set()
+        await self._first_of(stored)
+
+    async def _first_of(self, event: asyncio.Event) -> None:
+        waits = [asyncio.create_task(each.wait()) for each in (event, self._ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -170,6 +197,7 @@ class ResultWriter:
 
     async def _commit(self) -> None:
         self._work.clear()
+        self._is_due.clear()
         self._writing, self._waiting = self._waiting, _Outbox()
         self._stall.begin()
         try:
@@ -180,7 +208,7 @@ class ResultWriter:
             left, self._writing = self._writing, _Outbox()
             self._waiting.put_first(left)
             if left:
-                self._wake()
+                self._wake_soon()
         if sum(result.origin is not None for result in written) >= DUPLICATES_AT_ONCE:
             await self.settle_duplicates()
         if not self._work.is_set():

@@ -78,7 +78,7 @@ class RunCaps:
         budgets = self._budgets()
         if budgets.has_own(rule.name, ""):
             return False
-        await self._writer.flush()  # what earlier requests of the run have cost
+        await self._writer.settled()  # what earlier requests of the run have cost
         spent, uncertain = await self._keeper.spent_on(rule)
         budgets.set_rule(rule)
         budgets.load(self._now(), rule, spent, uncertain)

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.core.result_writer import ResultWriter
-from src.core.store import Store, schema
+from src.core.store import DirectRecord, Store, schema
 from src.core.supervisor import Supervisor
 from src.errors import StoreError
 from src.records import Event, Outcome, Result, Task, TaskStatus
@@ -54,6 +55,11 @@ class Desk:
 
     def end(self, number: int) -> None:
         self.writer.add_result(a_result(self.claimed[number]))
+
+    def end_direct(self, number: int) -> None:
+        """A direct task has ended, which no orchestrator had claimed."""
+        task = replace(tasks(1, BATCH)[0], id=f"direct-{number}")
+        self.writer.add_direct(DirectRecord(a_result(task), keeps_content=False))
 
     def start(self) -> asyncio.Task[None]:
         return asyncio.create_task(self.writer.run())
@@ -167,6 +173,52 @@ def test_a_writer_that_cannot_go_on_ends_and_flush_does_not_wait_for_it(
     desk, _ = run_virtually(run)
     assert [result.task.id for result in desk.writer.take_unwritten()] == [desk.claimed[0].id]
     assert desk.writer.unstored == 0 and desk.log == []
+
+
+def test_direct_answers_share_a_commit_unless_something_else_is_due(store: Store) -> None:
+    async def run(loop: VirtualLoop) -> None:
+        desk = Desk(store, 1)
+        running = desk.start()
+        for number in range(8):  # 80 ms
+            desk.end_direct(number)
+            await asyncio.sleep(0.01)
+        assert desk.log == []
+        await asyncio.sleep(0.04)
+        assert len(desk.log) == 8 and desk.thread.calls["record"] == 1
+
+        desk.end_direct(8)
+        desk.end(0)  # a claimed task's
+        await asyncio.sleep(0.03)
+        assert desk.log[8:] == [desk.claimed[0].id, "direct-8"]
+
+        desk.end_direct(9)
+        began_s = loop.elapsed_s
+        await desk.writer.flush()
+        assert desk.log[10:] == ["direct-9"] and loop.elapsed_s - began_s < 0.03
+        await ended(running, desk)
+
+    run_virtually(run)
+
+
+def test_what_was_added_is_waited_for_while_more_keeps_coming(store: Store) -> None:
+    async def run(loop: VirtualLoop) -> None:
+        desk = Desk(store, 0)
+        running = desk.start()
+        desk.writer.add_events([Event(NOW, "a test", "an event")])
+
+        async def keep_adding() -> None:
+            for number in range(1_000):
+                desk.end_direct(number)
+                await asyncio.sleep(0.005)
+
+        desk.end_direct(1_000)
+        adding = asyncio.create_task(keep_adding())
+        await desk.writer.settled()
+        assert "direct-1000" in desk.log and not adding.done()
+        adding.cancel()
+        await ended(running, desk)
+
+    run_virtually(run)
 
 
 # ------------------------------------------------------------------ in any order
