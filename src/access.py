@@ -1,134 +1,27 @@
-"""Access control: tokens and roles, throttling of guesses, trusted proxies, allowed host names.
+"""Access control: who may call, throttling of guesses, trusted proxies, allowed host names.
 
 Values and rules without a web framework: the guards of the pages and of the gateway apply them to requests.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import socket
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from .errors import ConfigError
-from .records import LOCAL
-
-Role = Literal["submit", "read", "operate"]
-ROLES: tuple[Role, ...] = get_args(Role)
-SUBMIT: Role = "submit"
-OPERATE: Role = "operate"
+from .tokens import ONE_TOKEN, TOKENS_FILE, Role, Tokens
 
 # Priority 1 goes before priority 0 across submitters; operators can always go first.
 MAX_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
 
-ONE_TOKEN, MANY_TOKENS, HOSTS = "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS", "ORCHESTRATOR_HOSTS"
-PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
-OWNER = "owner"  # the caller with the one token that has no name
-MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed at any rate
-MAX_NAME_CHARS = 100
+HOSTS, PROXIES = "ORCHESTRATOR_HOSTS", "ORCHESTRATOR_TRUSTED_PROXIES"
 FREE_FAILURES = 5
 MAX_PAUSE_S = 60.0
 FORGET_AFTER_S = 3600.0  # a network without a wrong token for this long starts again at zero
 _REMEMBERED = 1_000
-
-
-class Tokens:
-    """Names with the digests of their tokens and their roles. Empty: every caller on this machine is allowed.
-
-    Raises ConfigError for a token that is too short or belongs to two names.
-    """
-
-    def __init__(self, tokens: Mapping[str, str], roles: Mapping[str, Role] | None = None) -> None:
-        for name, token in tokens.items():
-            if len(token) < MIN_TOKEN_CHARS:
-                raise ConfigError(
-                    f"the token of {name} has {len(token)} characters; it needs at least {MIN_TOKEN_CHARS} "
-                    "(python -c 'import secrets; print(secrets.token_urlsafe(24))' makes one)"
-                )
-        self._digests = {name: _digest(token) for name, token in tokens.items()}
-        names: dict[bytes, str] = {}
-        for name, digest in self._digests.items():
-            if (other := names.setdefault(digest, name)) != name:
-                raise ConfigError(f"{other} and {name} have the same token; give each a different one")
-        self._roles = dict(roles or {})
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
-    def __repr__(self) -> str:
-        return f"<Tokens of {', '.join(self._digests) or 'no one'}>"
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Tokens:
-        """ORCHESTRATOR_TOKEN with the role `operate`, or ORCHESTRATOR_TOKENS=alice:...,bob:...:operate.
-
-        Raises ConfigError.
-        """
-        found: dict[str, str] = {}
-        roles: dict[str, Role] = {}
-        if one := environ.get(ONE_TOKEN, "").strip():
-            found[OWNER] = one
-        for pair in filter(None, (part.strip() for part in environ.get(MANY_TOKENS, "").split(","))):
-            name, token, role = _read(pair)
-            if name in found:
-                raise ConfigError(f"the name {name} occurs twice", where=MANY_TOKENS)
-            found[name], roles[name] = token, role
-        return cls(found, roles)
-
-    @property
-    def names(self) -> Collection[str]:
-        """The names that have a token."""
-        return self._digests.keys()
-
-    def role_of(self, name: str) -> Role:
-        """The role of the token with this name."""
-        return self._roles.get(name, OPERATE)
-
-    def name_of(self, token: str) -> str | None:
-        """The name of the token, None for an unknown one. Takes the same time for every token."""
-        given, found = _digest(token), None
-        for name, digest in self._digests.items():
-            if hmac.compare_digest(given, digest):
-                found = name
-        return found
-
-    def mark(self, name: str, secret: bytes) -> str:
-        """The mark of a session that began with the current token of `name`; empty for an unknown name."""
-        digest = self._digests.get(name)
-        return "" if digest is None else hmac.new(secret, digest, hashlib.sha256).hexdigest()[:32]
-
-    def has_mark(self, name: str, mark: str, secret: bytes) -> bool:
-        wanted = self.mark(name, secret)
-        return bool(wanted) and hmac.compare_digest(wanted, mark)
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-def _read(pair: str) -> tuple[str, str, Role]:
-    """Name, token and role of `name:token` or `name:token:role`; the default role is `submit`.
-
-    Raises ConfigError, with a message that never repeats a possible token.
-    """
-    parts = [part.strip() for part in pair.split(":")]
-    name = parts[0]
-    if len(parts) not in (2, 3) or not all(parts):
-        raise ConfigError("must be name:token or name:token:role, separated by commas", where=MANY_TOKENS)
-    if not name.isprintable() or len(name) > MAX_NAME_CHARS:
-        raise ConfigError("a name has at most 100 characters, all printable", where=MANY_TOKENS)
-    if name == LOCAL:
-        raise ConfigError(
-            f"the name {LOCAL} is reserved for callers without a token; choose another", where=MANY_TOKENS
-        )
-    role = next((role for role in ROLES if role == (parts[2] if len(parts) == 3 else SUBMIT)), None)
-    if role is None:
-        raise ConfigError(f"the role of {name} must be one of {', '.join(ROLES)}", where=MANY_TOKENS)
-    return name, parts[1], role
 
 
 class Throttle:
@@ -240,14 +133,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AccessPolicy:
-    """The access rules of one application."""
+    """The access rules of one application. `reload` replaces its tokens; the rest stays."""
 
-    tokens: Tokens = field(default_factory=lambda: Tokens({}))
+    tokens: Tokens = field(default_factory=Tokens)
     hosts: AllowedHosts = field(default_factory=AllowedHosts)
     throttle: Throttle = field(default_factory=Throttle)
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)  # where the tokens came from
 
     @classmethod
     def from_environment(
@@ -261,7 +155,12 @@ class AccessPolicy:
         if not is_loopback(host) and not tokens:
             raise ConfigError(
                 f"{host} can be reached from other machines, where anyone could spend your money: "
-                f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...) or leave the host at 127.0.0.1"
+                f"set {ONE_TOKEN} (or {TOKENS_FILE} for several people) or leave the host at 127.0.0.1"
             )
         hosts = AllowedHosts(host, [*environ.get(HOSTS, "").split(","), *allowed_hosts])
-        return cls(tokens, hosts, trusted_proxies=TrustedProxies(environ.get(PROXIES, "")))
+        return cls(tokens, hosts, trusted_proxies=TrustedProxies(environ.get(PROXIES, "")), environ=environ)
+
+    def reload(self) -> int:
+        """Read the tokens file again; returns how many tokens are known. Raises ConfigError: the old stay."""
+        self.tokens = Tokens.from_environment(self.environ)
+        return len(self.tokens)

@@ -23,6 +23,7 @@ from .config import (
     load_settings,
     provider_access,
     read_environment,
+    renewed_access,
     simulated_access,
 )
 from .errors import ConfigError, InputError
@@ -54,7 +55,10 @@ class StartOptions:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Settings, keys and mode. `access` has the real base URLs and keys even in a simulated run."""
+    """Settings, keys and mode. `access` has the real base URLs and keys even in a simulated run.
+
+    `reload_keys` replaces keys in `access`, for this setup and for all copies with other settings.
+    """
 
     settings: Settings
     environ: Mapping[str, str]
@@ -62,6 +66,7 @@ class Setup:
     simulated: bool
     serve_command: str  # starts an orchestrator on this state, typed in the current folder
     simulator_config: Path | None = None
+    dotenv: Path | None = None  # that was read at the start
 
     @property
     def mode(self) -> str:
@@ -103,6 +108,15 @@ class Setup:
         """
         return self.settings.database_url or self.settings.state_dir / f"{self.mode}.db"
 
+    def reload_keys(self) -> dict[str, ProviderAccess]:
+        """Read `.env` and the files with keys again; returns the providers whose key is another one now.
+
+        Raises ConfigError: all old keys stay.
+        """
+        renewed = renewed_access(self.access, read_environment(self.dotenv))
+        self.access.update(renewed)
+        return renewed
+
     def with_routing(self, **changes: Any) -> Setup:
         """A copy with other `[routing]` settings."""
         return self.with_settings(routing=self.settings.routing.model_copy(update=changes))
@@ -134,7 +148,7 @@ def load(options: StartOptions, notify: Callable[[str], None]) -> Setup:
         for line in moves:
             notify(line)
     command = _serve_command(options, simulate=simulated and has_key)
-    return Setup(settings, environ, access, simulated, command, options.simulator_config)
+    return Setup(settings, environ, access, simulated, command, options.simulator_config, environ.file)
 
 
 def command_line(*words: str | Path) -> str:

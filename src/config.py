@@ -11,7 +11,7 @@ import io
 import os
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from pydantic import SecretStr, ValidationError
 from .addresses import without_secrets
 from .errors import ConfigError, hint, nearest, unreadable
 from .package import RESOURCES
+from .private import read_private
 from .setting_types import known_keys, looks_like_key
 from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
 
 DEFAULTS_FILE = RESOURCES / "orchestrator.toml"
 CONFIG = "ORCHESTRATOR_CONFIG"
 GATEWAY_PORT = "ORCHESTRATOR_GATEWAY_PORT"
+OF_FILE = "_FILE"  # OPENAI_API_KEY_FILE names a file that holds OPENAI_API_KEY
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
 MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
@@ -153,16 +155,63 @@ def port_in(environ: Mapping[str, str], name: str) -> int | None:
 
 
 def provider_access(settings: Settings, environ: Mapping[str, str]) -> dict[str, ProviderAccess]:
-    """Each provider with its base URL and key as the environment gives them."""
+    """Each provider with its base URL and key as the environment gives them.
+
+    Raises ConfigError for a file with a key that can't be read, or that others can.
+    """
     access: dict[str, ProviderAccess] = {}
-    of_file = environ.is_of_file if isinstance(environ, Environment) else lambda name: name not in os.environ
     for name, config in settings.providers.items():
-        source = next((var for var in config.api_key_env if environ.get(var, "").strip()), "")
-        key = environ.get(source, "").strip() if source else ""
-        found = f"{source} ({'.env' if of_file(source) else 'environment'})" if source else ""
+        key, found = _key_of(config, environ)
         base_url = (environ.get(config.base_url_env, "") if config.base_url_env else "") or config.base_url
         access[name] = ProviderAccess(name, config, base_url.rstrip("/"), SecretStr(key), found)
     return access
+
+
+def _key_of(config: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The key, and where it was found; both empty without one."""
+    of_file = environ.is_of_file if isinstance(environ, Environment) else lambda name: name not in os.environ
+    for variable in config.api_key_env:
+        key, file = environ.get(variable, "").strip(), environ.get(variable + OF_FILE, "").strip()
+        if file and of_file(variable + OF_FILE):  # a stranger's .env must not send any file of yours anywhere
+            problem = "belongs into the environment; .env may hold the key itself"
+            raise ConfigError(problem, where=variable + OF_FILE)
+        if key and file:
+            raise ConfigError(f"{variable} and {variable}{OF_FILE} are both set; unset one of them")
+        if key:
+            return key, f"{variable} ({'.env' if of_file(variable) else 'environment'})"
+        if file:
+            return _key_in(Path(file)), f"{variable} ({file})"
+    return "", ""
+
+
+def _key_in(path: Path) -> str:
+    try:
+        key = read_private(path).decode().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not UTF-8 text", where=str(path)) from error
+    if not key.isprintable() or not key:
+        raise ConfigError("must hold a key on one line, and nothing else", where=str(path))
+    return key
+
+
+def renewed_access(
+    access: Mapping[str, ProviderAccess], environ: Mapping[str, str]
+) -> dict[str, ProviderAccess]:
+    """The providers whose key has another value in `environ` than in `access`, with the new one.
+
+    Addresses stay, and so does where each key is found: whether it may go there was decided at the start.
+    Raises ConfigError if a key is gone, or is found elsewhere now.
+    """
+    renewed = {}
+    for name, old in access.items():
+        key, found = _key_of(old.config, environ) if old.key_source else ("", "")
+        if found != old.key_source:
+            where = f"is now read from {found}" if found else "is gone"
+            problem = f"the key of {name} {where}, not {old.key_source}; restart to accept that"
+            raise ConfigError(problem)
+        if key != old.key.get_secret_value():
+            renewed[name] = replace(old, key=SecretStr(key))
+    return renewed
 
 
 def simulated_access(settings: Settings, base_urls: Mapping[str, str]) -> dict[str, ProviderAccess]:

@@ -19,7 +19,9 @@ from .config import chosen_port
 from .core.leadership import active_orchestrator
 from .core.search_indexer import SearchIndexer
 from .errors import OrchestratorError
+from .formatting import plural
 from .logging_setup import set_up_logging
+from .reloading import Reloader
 from .stop_signals import drop_lost_terminals, stop_signals
 from .web.listening import listen
 
@@ -93,7 +95,12 @@ def serve(
     host = host or server_settings.host
     port = chosen_port(setup.environ) if port is None else port
     access = AccessPolicy.from_environment(host, setup.environ)
-    with open_store(setup) as store:
+    reloader = Reloader()
+    with (
+        open_store(setup) as store,
+        reloader.step(lambda: f"{plural(access.reload(), 'token')} for the pages"),
+        reloader.handling(),
+    ):
         if parent is None and active_orchestrator(store) is None:
             click.echo(
                 f"no orchestrator is running, so tasks will wait; start one with: {setup.serve_command}"

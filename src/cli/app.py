@@ -15,6 +15,7 @@ import click
 from ..errors import InputError, OrchestratorError
 from ..stop_signals import drop_lost_terminals, stop_signals
 from ..storable import clean, is_clean
+from ..tokens import ROLES, SUBMIT, Role
 from .exit_codes import STOPPED, WRONG_INPUT
 from .session import Options, PoolOptions
 from .shared_options import (
@@ -306,6 +307,29 @@ def config(context: click.Context, /) -> None:
     from .show_config import show_config
 
     context.exit(show_config(context.obj))
+
+
+@cli.command(short_help="Make a token for a person or program.")
+@everywhere
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default=SUBMIT,
+    show_default=True,
+    help="What the holder may do: submit and see own tasks, read everything, or operate.",
+)
+@click.option("--expires-in", metavar="AGE", help="End the token after AGE: 30d, 12h, 2w (default: never).")
+@click.pass_context
+def token(context: click.Context, /, name: str, role: Role, expires_in: str | None) -> None:
+    """Print a section for ORCHESTRATOR_TOKENS_FILE that lets NAME in, and the token on standard error.
+
+    The file holds a digest of the token only, so the token can't be shown again. A running server reads the
+    file again on SIGHUP.
+    """
+    from .token import token as make_token
+
+    context.exit(make_token(context.obj, name, role=role, expires_in=expires_in))
 
 
 @cli.command("env", short_help="Print a client's settings for the gateway.")

@@ -6,8 +6,8 @@ import shlex
 
 import click
 
-from ..access import MANY_TOKENS, ONE_TOKEN
 from ..errors import InputError
+from ..tokens import are_set
 from .session import Options, prepare
 
 OPENAI, ANTHROPIC, CLAUDE_CODE = CLIENTS = ("openai", "anthropic", "claude-code")
@@ -21,7 +21,7 @@ def client_env(options: Options, client: str) -> int:
     if not url:
         raise InputError("[gateway] port is 0, any free one; the server prints its address when it starts")
     key = ANY_KEY
-    if setup.environ.get(ONE_TOKEN, "").strip() or setup.environ.get(MANY_TOKENS, "").strip():
+    if are_set(setup.environ):
         key = "YOUR_TOKEN"  # never the token itself: what is printed may be logged
     for name, value in _variables(client, url, key).items():
         click.echo(f"export {name}={shlex.quote(value)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..bootstrap import build_gateway
 from ..core.budget_keeper import gateway_limit_usd
 from ..errors import ConfigError
+from ..reloading import Reloader
 from .session import Session
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served_gateway(
-    session: Session, leadership: Leadership, *, wanted: bool, standby: bool
+    session: Session, leadership: Leadership, reloader: Reloader, *, wanted: bool, standby: bool
 ) -> Iterator[Gateway | None]:
     """The gateway, None if none is `wanted`, once `leadership` leads. It listens while the block runs.
 
@@ -32,7 +33,7 @@ def served_gateway(
             return
         gateway: Gateway | None = None
         try:
-            gateway = _listening(session, leadership, stack)
+            gateway = _listening(session, leadership, reloader, stack)
         except ConfigError:
             if not standby:
                 raise
@@ -41,7 +42,7 @@ def served_gateway(
                 leadership.acquire(standby=True, say=session.note)
         else:
             leadership.acquire(standby=standby, say=session.note)
-        yield gateway or _listening(session, leadership, stack)
+        yield gateway or _listening(session, leadership, reloader, stack)
 
 
 def daily_limit(session: Session) -> float | None:
@@ -56,9 +57,10 @@ def daily_limit(session: Session) -> float | None:
     return daily_usd
 
 
-def _listening(session: Session, leadership: Leadership, stack: ExitStack) -> Gateway:
+def _listening(session: Session, leadership: Leadership, reloader: Reloader, stack: ExitStack) -> Gateway:
     gateway = build_gateway(session.setup, session.store, session.clock, leadership.incarnation)
     stack.callback(gateway.listener.close)
+    stack.enter_context(reloader.step(gateway.reload))
     url = gateway.listener.url
     session.note(f"gateway: base URL {url}/v1 for OpenAI clients, {url} for Anthropic clients")
     return gateway

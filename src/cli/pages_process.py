@@ -14,14 +14,37 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from ..bootstrap import Setup
+from ..config import OF_FILE
 from ..package import module_command
+from ..stop_signals import HANGUP
 from .session import Options
 
 END_WITHIN_S = 3.0
 
 
+class PagesProcess:
+    """The pages while they run."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+        self._serve = False  # until then the signal would end them, and their tokens are new anyway
+
+    def reload(self) -> str:
+        """Pass SIGHUP on; they say themselves what they did."""
+        if HANGUP is not None and self._serve:
+            self._child.send_signal(HANGUP)
+        return ""
+
+    def pass_on(self, lines: IO[str], notify: Callable[[str], None]) -> None:
+        """Print what the pages print: their address, or why they don't run."""
+        for line in lines:
+            self._serve |= line.startswith("pages on ")
+            if line.strip() and not line.startswith("pages closed"):
+                notify(line.rstrip())
+
+
 @contextmanager
-def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[None]:
+def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[PagesProcess]:
     """Serve the pages while the block runs. `incarnation`: that of the orchestrator that starts them."""
     parent = {"orchestrator": incarnation, "identities": setup.identities}
     command = [*module_command("pages_server"), "--parent", json.dumps(parent)]
@@ -40,10 +63,11 @@ def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[
     )
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("a process with pipes has them")
+    pages = PagesProcess(child)
     arguments = (child.stdout, options.console.note)
-    threading.Thread(target=_pass_on, args=arguments, daemon=True).start()
+    threading.Thread(target=pages.pass_on, args=arguments, daemon=True).start()
     try:
-        yield
+        yield pages
     finally:
         child.stdin.close()
         try:
@@ -55,7 +79,8 @@ def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[
 
 def pages_environment(setup: Setup) -> dict[str, str]:
     """The environment and `.env` without the providers' keys: pages call no provider."""
-    keys = {name for config in setup.settings.providers.values() for name in config.api_key_env}
+    variables = {name for config in setup.settings.providers.values() for name in config.api_key_env}
+    keys = variables | {name + OF_FILE for name in variables}
     return {name: value for name, value in setup.environ.items() if name not in keys}
 
 
@@ -64,10 +89,3 @@ def _own_process_group() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
-
-
-def _pass_on(lines: IO[str], notify: Callable[[str], None]) -> None:
-    """Print what the pages print: their address, or why they don't run."""
-    for line in lines:
-        if line.strip() and not line.startswith("pages closed"):
-            notify(line.rstrip())

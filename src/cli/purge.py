@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -11,21 +10,12 @@ from ..core.event_text import purged_event
 from ..errors import InputError, StoreError
 from ..formatting import plural, shortened
 from ..records import LOCAL
+from .ages import parse_age
 from .batch_names import relative_name
 from .confirm import ask
 from .session import Options, Session, prepare, session
 
 PURGED = 0
-_UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-_AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([hdw])")
-
-
-def parse_age(text: str) -> float:
-    """The seconds of `30d`, `12h` or `2w`. Raises InputError."""
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
-        raise InputError(f"--older-than: {text!r} is not an age such as 30d, 12h or 2w")
-    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def purge(
@@ -34,7 +24,7 @@ def purge(
     """Purge what ended before the age, of one batch or of all, after a yes. Raises OrchestratorError."""
     if older_than is None and batch is None:
         raise InputError("purge needs --older-than AGE (such as 30d), --batch NAME, or both")
-    age_s = 0.0 if older_than is None else parse_age(older_than)
+    age_s = 0.0 if older_than is None else parse_age(older_than, "--older-than")
     setup, console = prepare(options, calls_providers=False), options.console
     console.as_json = as_json
     with session(setup, console) as opened:

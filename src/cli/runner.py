@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..bootstrap import build_orchestrator, running_providers
 from ..core.budget_keeper import keep_cap as keep_cap_of
@@ -30,9 +30,20 @@ from .views import View, make_view
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
-    from ..gateway.server import Gateway
 
+Beside: TypeAlias = "Callable[[Orchestrator], AbstractAsyncContextManager[None]]"
 BUDGET = "budget"  # the end of a run that has spent one
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """What a server has beside its orchestrator.
+
+    `beside`: what runs in its loop. `hang_up` takes SIGHUP, unless it returns False.
+    """
+
+    beside: Sequence[Beside] = ()
+    hang_up: Callable[[], bool] | None = None
 
 
 def run_orchestrator(
@@ -42,7 +53,7 @@ def run_orchestrator(
     *,
     quiet: bool = False,
     until_done: bool = True,
-    gateway: Gateway | None = None,
+    server: ServerParts | None = None,
 ) -> RunReport:
     """Serve the batch of `options`, or the whole queue, until it is done, stopped or out of budget.
 
@@ -62,9 +73,11 @@ def run_orchestrator(
         )
         view = make_view(session.console, quiet=quiet)
         try:
-            with _stop_listener(orchestrator, view, setup.settings.pool.shutdown_grace_s) as stop:
-                beside = nullcontext() if gateway is None else gateway.serving(orchestrator)
-                report = asyncio.run(_watch(orchestrator, view, sink, stop, beside, until_done=until_done))
+            grace_s = setup.settings.pool.shutdown_grace_s
+            server = server or ServerParts()
+            with _stop_listener(orchestrator, view, grace_s, server.hang_up) as stop:
+                watched = _watch(orchestrator, view, sink, stop, server.beside, until_done=until_done)
+                report = asyncio.run(watched)
         finally:
             view.close()
     if sink.error:
@@ -106,14 +119,16 @@ async def _watch(
     view: View,
     sink: ResultSink,
     stop: StopListener,
-    beside: AbstractAsyncContextManager[None],
+    beside: Sequence[Beside],
     *,
     until_done: bool,
 ) -> RunReport:
-    """Run the orchestrator, with what is served `beside` it, and update the view until it ends."""
+    """Run the orchestrator, with what runs `beside` it, and update the view until it ends."""
     stop.loop = asyncio.get_running_loop()
     running = asyncio.create_task(orchestrator.run(until_done))
-    async with beside:
+    async with AsyncExitStack() as stack:
+        for each in beside:
+            await stack.enter_async_context(each(orchestrator))
         await _update(orchestrator, view, sink, running)
     while sink.error and not (stop.presses or sink.is_closed):  # as for an unavailable database
         await asyncio.sleep(CHECK_EVERY_S)
@@ -138,7 +153,9 @@ async def _update(
             view.note(f"{unstored}; retrying; press Ctrl-C again to end without them")
 
 
-def _stop_listener(orchestrator: Orchestrator, view: View, grace_s: float) -> StopListener:
+def _stop_listener(
+    orchestrator: Orchestrator, view: View, grace_s: float, hang_up: Callable[[], bool] | None
+) -> StopListener:
     """The first signal drains, the second stops."""
 
     def press(number: int) -> None:
@@ -159,7 +176,7 @@ def _stop_listener(orchestrator: Orchestrator, view: View, grace_s: float) -> St
         rerun = "; the next run repeats these tasks" if lost or in_flight else ""
         return (STORE_UNAVAILABLE if lost else EXIT_STOPPED), f"{text}{rerun}"
 
-    return StopListener(press, last_words, lambda: bool(orchestrator.unstored_text))
+    return StopListener(press, last_words, lambda: bool(orchestrator.unstored_text), hang_up)
 
 
 @contextmanager

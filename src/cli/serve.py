@@ -11,6 +11,7 @@ from ..config import chosen_port
 from ..formatting import duration, money, plural
 from ..logging_setup import set_up_logging
 from ..records import Result
+from ..reloading import Reloader
 from .batch import open_results
 from .batch_names import named
 from .config_warnings import print_config_warnings
@@ -18,12 +19,13 @@ from .confirm import confirm_queue
 from .examples import add_examples, examples_batch, offer_examples
 from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
 from .gateway import daily_limit, served_gateway
+from .key_reload import KeyReload
 from .pages_process import pages_process
 from .progress_counts import ProgressCounts
 from .reconcile import reconcile
 from .result_sink import ResultSink
 from .run import close_run
-from .runner import BUDGET, all_caps, run_orchestrator
+from .runner import BUDGET, Beside, ServerParts, all_caps, run_orchestrator
 from .session import Options, Session, headline, prepare, session
 from .store_tasks import resume
 from .views import View
@@ -69,16 +71,20 @@ def serve(options: Options, how: ServeOptions) -> int:
     set_up_logging(options.level(how.quiet), setup.log_folder, simulated=setup.simulated)
     console.note(headline(setup))
     print_config_warnings(console, setup.settings)
+    reloader, keys = Reloader(), KeyReload(setup)
     with ExitStack() as stack:
+        stack.enter_context(reloader.handling())
+        stack.enter_context(reloader.step(keys))
         opened = stack.enter_context(session(setup, console))
         leadership = stack.enter_context(opened.leadership())
         if not how.standby:
             leadership.acquire(say=console.note)
             confirm_queue(opened, yes=how.yes)
         if how.pages:
-            stack.enter_context(pages_process(options, setup, leadership.incarnation))
+            pages = stack.enter_context(pages_process(options, setup, leadership.incarnation))
+            stack.enter_context(reloader.step(pages.reload))
         gateway = stack.enter_context(
-            served_gateway(opened, leadership, wanted=how.has_gateway, standby=how.standby)
+            served_gateway(opened, leadership, reloader, wanted=how.has_gateway, standby=how.standby)
         )
         sink = stack.enter_context(_sink(opened, how))
         if not how.once:
@@ -89,7 +95,15 @@ def serve(options: Options, how: ServeOptions) -> int:
             gateway_daily_usd=None if gateway is None else daily_limit(opened),
             leadership=leadership,
         )
-        report = run_orchestrator(opened, sink, job, quiet=how.quiet, until_done=how.once, gateway=gateway)
+        beside: list[Beside] = [keys.applied_to] if gateway is None else [keys.applied_to, gateway.serving]
+        report = run_orchestrator(
+            opened,
+            sink,
+            job,
+            quiet=how.quiet,
+            until_done=how.once,
+            server=ServerParts(beside, reloader.hang_up),
+        )
         code = sink.finish()
         _print_served(opened, sink.served)
     if report.stopped == BUDGET:

@@ -19,6 +19,7 @@ from .session import Options, prepare
 
 PLAIN_VARIABLES = (
     "ORCHESTRATOR_CONFIG",
+    "ORCHESTRATOR_TOKENS_FILE",
     "ORCHESTRATOR_HOSTS",
     "ORCHESTRATOR_TRUSTED_PROXIES",
     "PORT",

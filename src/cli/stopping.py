@@ -32,7 +32,8 @@ class StopListener:
     """Calls `press(1)` and `press(2)` on the loop for the first and the second stop signal.
 
     `last_words` returns the exit code, and a line about what is lost. `hopeless` returns whether a clean stop
-    would have to wait for a failing database. A context manager, made in the main thread.
+    would have to wait for a failing database. `reload` takes SIGHUP, unless it returns False. A context
+    manager, made in the main thread.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class StopListener:
         press: Callable[[int], None],
         last_words: Callable[[], tuple[int, str]],
         hopeless: Callable[[], bool],
+        reload: Callable[[], bool] | None = None,
     ) -> None:
         self._press, self._last_words, self._hopeless = press, last_words, hopeless
+        self._reload = reload
         self.loop: asyncio.AbstractEventLoop | None = None
         self.presses = 0
         self._reading, self._writing = socket.socketpair()
@@ -75,6 +78,8 @@ class StopListener:
             for number in numbers:
                 if number in self._signals:
                     if number == HANGUP:
+                        if self._reload is not None and self._reload():
+                            continue
                         drop_lost_terminals()
                     self._pressed()
 

@@ -34,9 +34,8 @@ class HealthMonitor:
         canaries: CanaryCalls | None = None,
     ) -> None:
         self._balancer, self._now, self._changed = balancer, now, changed
-        self._adapters = {name: a for name, a in adapters.items() if name in balancer.by_name}
-        self._canaries = canaries
-        self._news = {name: asyncio.Event() for name in self._adapters}
+        self._adapters, self._canaries = adapters, canaries
+        self._news = {name: asyncio.Event() for name in adapters if name in balancer.by_name}
 
     def look(self) -> None:
         """See now whether a health check is due, since a call failed."""
@@ -49,7 +48,7 @@ class HealthMonitor:
         Raises LeadershipLost itself, where a TaskGroup would raise it in an exception group.
         """
         jobs = []
-        for name in self._adapters:
+        for name in self._news:
             jobs.append(supervisor.keep(f"the health watch of {name}", partial(self._watch, name)))
             if self._canaries is not None:
                 send = partial(self._send_canaries, name, self._canaries)

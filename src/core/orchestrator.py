@@ -54,6 +54,7 @@ from .event_reporter import EventReporter
 from .health import HealthMonitor
 from .housekeeping import Housekeeper, StoreSync
 from .idempotency import IdempotencyKeys
+from .key_renewal import KeyRenewal
 from .leadership import Leadership
 from .learned_state import LearnedStateRepository
 from .open_requests import OpenRequests
@@ -144,10 +145,9 @@ class Orchestrator:
             canaries=True,
         )
         self.scheduler = scheduler = Scheduler(self.balancer, settings)
-        self._adapters = options.adapters or {
-            name: build_adapter(a, self.balancer.slots, max_answer_mb=settings.pool.max_answer_mb)
-            for name, a in access.items()
-        }
+        build = partial(build_adapter, slots=self.balancer.slots, max_answer_mb=settings.pool.max_answer_mb)
+        self._adapters = dict(options.adapters or {name: build(a) for name, a in access.items()})
+        self._keys = KeyRenewal(self.balancer, self._adapters, access, build)
         agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
         gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
@@ -259,6 +259,7 @@ class Orchestrator:
         with self._reporter.supervisor.guarding("closing connections"):  # the other steps are still due
             for adapter in self._adapters.values():
                 await adapter.close()
+            await self._keys.close()
             await self._alerter.close()
         with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
             await self._learned_state.save(now())
@@ -331,6 +332,12 @@ class Orchestrator:
     def cancel(self, batch: str, ids: Iterable[str]) -> None:
         """Cancel claimed tasks unless their call is in flight. For the event loop's thread."""
         self._commands.cancel(batch, ids, self._session.clock.now())
+
+    async def renew_keys(self, keys: Mapping[str, ProviderAccess]) -> None:
+        """Use these keys for new calls, and try refused ones again. For the event loop's thread."""
+        with self._reporter.supervisor.guarding("renewing keys"):
+            self._reporter.report(await self._keys.renew(keys, self._session.clock.now))
+            self._placer.place_anew()
 
     def stop_now(self) -> None:
         """Cancel calls in flight. Answers that have come in are stored, however long that takes."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from ..access import Role
 from ..errors import ProviderError, RequestDeclined, StoreError
+from ..tokens import Role
 from . import counting, generate, information, tasks
 from .answers import CALLER, REQUEST_ID, error_response, id_headers
 from .connections import CONNECTIONS, Connections

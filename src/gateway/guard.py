@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from ..access import OPERATE, AccessPolicy, Role, Throttle
+from ..access import AccessPolicy, Throttle
 from ..records import LOCAL
+from ..tokens import OPERATE, Role
 from .formats.base import FormatError
 from .formats.problems import ProblemKind
 
@@ -61,11 +62,13 @@ class Guard:
         tokens = self._access.tokens
         if not tokens:
             return Caller(LOCAL, OPERATE)
-        name = tokens.name_of(_token(request))
-        if name is not None:
-            return Caller(name, tokens.role_of(name))
+        token = tokens.find(_token(request))
+        if token is not None and not token.has_expired(now):
+            return Caller(token.name, token.role)
+        if token is not None:
+            raise FormatError("this token has expired", kind=ProblemKind.UNAUTHORIZED)
         if not _token(request):
-            message = "send a token of ORCHESTRATOR_TOKENS as the API key"
+            message = "send your token of this server as the API key"
             raise FormatError(message, kind=ProblemKind.UNAUTHORIZED)
         address = request.remote or ""
         if wait_s := self._throttle.wait_s(address, now):

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..access import MAX_PRIORITY, Role
+from ..access import MAX_PRIORITY
 from ..storable import is_clean
+from ..tokens import Role
 from .formats.base import FormatError
 
 PREFIX = "x-orchestrator-"

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from ..config import ProviderAccess
 from ..errors import ConfigError
+from ..formatting import plural
 from .app import build_app
 from .connections import CONNECTIONS
 from .context import GatewayContext
@@ -140,6 +141,10 @@ class Gateway:
 
     def __init__(self, listener: Listener, context: GatewayContext) -> None:
         self.listener, self._context = listener, context
+
+    def reload(self) -> str:
+        """Read the tokens file again; returns what it did. Raises ConfigError: the old tokens stay."""
+        return f"{plural(self._context.access.reload(), 'token')} for the gateway"
 
     @asynccontextmanager
     async def serving(self, pool: Orchestrator) -> AsyncIterator[None]:

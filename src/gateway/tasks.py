@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from ..access import SUBMIT
 from ..core.results import attempt_row, usd
 from ..core.store import TaskDetail, TaskSelection
 from ..records import REQUEST_BATCHES
+from ..tokens import SUBMIT
 from .answers import CALLER, json_response
 from .context import CONTEXT
 from .formats.base import FormatError

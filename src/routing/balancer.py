@@ -252,6 +252,14 @@ class ProviderLoadBalancer:
         self.by_name[name].resume(now)
         self.registry.routes_version += 1
 
+    def retry_keys(self, now: float) -> list[str]:
+        """Try every rejected key again, since it may be another one now; returns their providers."""
+        rejected = [provider for provider in self.providers if provider.key.rejection]
+        for provider in rejected:
+            provider.key.accept()
+            self.registry.status.report(provider, now)
+        return [provider.name for provider in rejected]
+
     def next_health_check_at(self, name: str, asked_at: float, now: float) -> float:
         """When the provider's health check is due. `asked_at`: when the last one began."""
         return self._connectivity.next_health_check_at(self.by_name[name], asked_at, now)

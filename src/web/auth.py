@@ -25,10 +25,10 @@ def login() -> Response | str | tuple[str, int]:
         return render_template("login.html", target=target, problem=None)
     require_csrf(request.form.get("csrf", ""))
     try:
-        name = check_token(request.form.get("token", "").strip())
+        token = check_token(request.form.get("token", "").strip())
     except Problem as problem:
         return render_template("login.html", target=target, problem=problem), problem.status
-    begin_session(name)
+    begin_session(token.name)
     return redirect(target, 303)
 
 

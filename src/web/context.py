@@ -12,13 +12,14 @@ from typing import Any, TypeVar, cast
 
 from flask import current_app, g
 
-from ..access import OPERATE, SUBMIT, AccessPolicy, Role
+from ..access import AccessPolicy
 from ..core.clock import Clock
 from ..core.store import Store
 from ..package import version
 from ..records import LOCAL, Event
 from ..routing.cost.pricing import PriceBook
 from ..settings import Settings
+from ..tokens import OPERATE, SUBMIT, Role
 from .batch_rates import BatchRates
 from .past_usage import PastUsage
 

@@ -26,14 +26,14 @@ from flask import Flask, Response, current_app, g, redirect, request, session, u
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..access import OPERATE
 from ..records import LOCAL
 from ..storable import clean, is_clean
+from ..tokens import OPERATE, Token
 from .connections import HEADERS_ONLY
 from .context import app_context, caller_role
 from .problems import Problem, wants_json
 from .roles import OPEN_ENDPOINTS, may, needed
-from .sessions import begin, forget, is_valid
+from .sessions import begin, forget, token_of_session
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
@@ -128,9 +128,9 @@ def _refuse_other_sites() -> None:
 
 def _identify() -> AnyResponse | None:
     """Set `g.caller` and `g.role`, or return the response for an unknown caller."""
-    access = app_context().access
+    tokens = app_context().access.tokens
     g.by_bearer = False
-    if not access.tokens:
+    if not tokens:
         g.caller, g.role = LOCAL, OPERATE
         return None
     bearer = _bearer()
@@ -138,8 +138,8 @@ def _identify() -> AnyResponse | None:
         _set_caller(check_token(bearer))
         g.by_bearer = True
         return None
-    if is_valid(access.tokens, _secret(), app_context().now()):
-        _set_caller(session["who"])
+    if (token := token_of_session(tokens, _secret(), app_context().now())) is not None:
+        _set_caller(token)
         return None
     forget()
     if wants_json():
@@ -148,8 +148,8 @@ def _identify() -> AnyResponse | None:
     return redirect(url_for("auth.login", next=target), 303)
 
 
-def _set_caller(name: str) -> None:
-    g.caller, g.role = name, app_context().access.tokens.role_of(name)
+def _set_caller(token: Token) -> None:
+    g.caller, g.role = token.name, token.role
 
 
 def _bearer() -> str:
@@ -157,15 +157,17 @@ def _bearer() -> str:
     return token.strip() if kind.lower() == "bearer" else ""
 
 
-def check_token(token: str) -> str:
-    """The name of the token. Raises Problem 401 for an unknown one, or 429 after too many of them.
+def check_token(secret: str) -> Token:
+    """The token. Raises Problem 401 for an unknown or expired one, or 429 after too many unknown ones.
 
     A known token is accepted however many unknown ones came from the same network.
     """
     access, now, address = app_context().access, app_context().now(), request.remote_addr or ""
-    name = access.tokens.name_of(token)
-    if name is not None:
-        return name
+    token = access.tokens.find(secret)
+    if token is not None and not token.has_expired(now):
+        return token
+    if token is not None:
+        raise _unauthorized("This token has expired.")
     wait_s = access.throttle.wait_s(address, now)
     if wait_s:
         headers = {"Retry-After": str(int(wait_s) + 1)}

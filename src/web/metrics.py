@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from ..access import OWNER
 from ..core.store import CallSums
 from ..core.store.histogram import upper_bounds_s
 from ..model_catalogue import listed_models
 from ..records import LOCAL, NANOS_PER_USD, Outcome, ProviderCondition, RefusalKind, TaskStatus
 from ..settings import TIERS
+from ..tokens import OWNER
 from .context import AppContext, app_context
 from .presenters.budgets import budget_views
 from .presenters.pool import leads, pool_view

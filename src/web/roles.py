@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..access import ROLES, Role
+from ..tokens import ROLES, Role
 
 _ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: only the caller's own part
 _READERS = frozenset[Role](("read", "operate"))

@@ -1,9 +1,9 @@
 """Browser sessions: a signed cookie, and a list of the sessions that were ended by signing out.
 
 The cookie holds the caller's name, a mark of their token, a random word and the time of signing in. The
-session ends when the token changes, after SESSION_DAYS, or by signing out. Signing out stores the digest of
-the word as a file in the state folder, so that copies of the cookie are invalid in every process and after a
-restart.
+session ends when the token changes or expires, after SESSION_DAYS, or by signing out. Signing out stores the
+digest of the word as a file in the state folder, so that copies of the cookie are invalid in every process
+and after a restart.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from ..access import Tokens
 from ..private import make_private_folder
+from ..tokens import Token, Tokens
 from .context import app_context
 
 SESSION_DAYS = 14
@@ -48,15 +48,16 @@ def begin(name: str, tokens: Tokens, secret: bytes, now: float) -> None:
     session["word"], session["began"] = secrets.token_urlsafe(18), now
 
 
-def is_valid(tokens: Tokens, secret: bytes, now: float) -> bool:
-    """Whether the session of this request belongs to a current token and was not ended."""
+def token_of_session(tokens: Tokens, secret: bytes, now: float) -> Token | None:
+    """The valid token that the session of this request began with; None where there is none."""
     name, mark = session.get("who"), session.get("mark")
     word, began = session.get("word"), session.get("began")
     if not (isinstance(name, str) and isinstance(mark, str) and isinstance(word, str)):
-        return False
+        return None
     if not isinstance(began, int | float) or now - began > _LASTS_S:
-        return False
-    return tokens.has_mark(name, mark, secret) and not _ended(word).exists()
+        return None
+    token = tokens.marked(name, mark, secret, now)
+    return None if token is None or _ended(word).exists() else token
 
 
 def forget() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from src.cli.purge import parse_age
+from src.cli.ages import parse_age
 from src.core.store import Store
 from src.errors import InputError
 from src.messages import Message
@@ -46,13 +46,13 @@ def contents(folder: Path) -> int:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000.0), ("12h", 43_200.0), ("1.5w", 907_200.0)])
 def test_an_age_has_a_unit(text: str, seconds: float) -> None:
-    assert parse_age(text) == seconds
+    assert parse_age(text, "--older-than") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1 d", "1m", "1e3d", "yesterday"])
 def test_other_ages_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="30d, 12h or 2w"):
-        parse_age(text)
+        parse_age(text, "--older-than")
 
 
 def test_a_purge_needs_to_know_what_and_a_yes(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from src.access import HOSTS, MANY_TOKENS, ONE_TOKEN
+from src.access import HOSTS
 from src.cli.app import cli
 from src.config import load_settings
 from src.core.intake import ReadOptions, TaskContext, TaskFields, Template, make_task, read_tasks
 from src.records import Task
 from src.simulator.process import SimulatorProcess
+from src.tokens import MANY_TOKENS, ONE_TOKEN, TOKENS_FILE
 from tests.documents import EVERYTHING, PAGES, README, blocks
 from tests.helpers import ROOT, child_environment, live_environment, run_script
 
@@ -92,7 +93,7 @@ def test_every_command_and_make_target_is_documented() -> None:
 
 def test_every_environment_variable_of_the_pages_is_documented() -> None:
     for text in (EVERYTHING, (ROOT / ".env.example").read_text(encoding="utf-8")):
-        assert all(name in text for name in (ONE_TOKEN, MANY_TOKENS, HOSTS))
+        assert all(name in text for name in (ONE_TOKEN, MANY_TOKENS, TOKENS_FILE, HOSTS))
 
 
 def test_every_environment_variable_of_the_example_file_is_read_somewhere() -> None:
