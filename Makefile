@@ -13,13 +13,14 @@ ARGS =
 BIN = .venv/bin
 SETUP = @PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-.PHONY: help run web test clients-test bench lint format lock clean
+.PHONY: help run web test clients-test cluster-test bench lint format lock clean
 
 help:
 	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=--yes)"
 	@echo "make web      the pages on http://localhost:5000 (PORT= ARGS=)"
 	@echo "make test     the integration story, then every test"
 	@echo "make clients-test  clients of the gateway as people use them; installs them (needs npm)"
+	@echo "make cluster-test  workers on a local Ray cluster; installs Ray (needs PostgreSQL and Redis)"
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
@@ -42,6 +43,10 @@ test:
 clients-test:
 	$(SETUP) dev
 	@$(BIN)/python -m pytest -q -m clients tests/clients $(ARGS)
+
+cluster-test:
+	$(SETUP) dev
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster $(ARGS)
 
 bench:
 	$(SETUP) test
@@ -67,6 +72,7 @@ lock:
 	cd requirements && $(LOCK) runtime.txt -o runtime.lock
 	cd requirements && $(LOCK) postgresql.txt -c runtime.lock -o postgresql.lock
 	cd requirements && $(LOCK) parquet.txt -c runtime.lock -o parquet.lock
+	cd requirements && $(LOCK) ray.txt -c runtime.lock -o ray.lock
 	cd requirements && $(LOCK) test.txt -c runtime.lock -o test.lock
 	cd requirements && $(LOCK) dev.txt -c test.lock -c postgresql.lock -c parquet.lock -o dev.lock
 

@@ -33,7 +33,7 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2, "parquet": 1}  # packages
+LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2, "parquet": 1, "ray": 10}  # packages
 every_lock = pytest.mark.parametrize("name", LEAST)
 
 
@@ -72,9 +72,10 @@ def test_what_is_for_tests_alone_is_not_installed_to_run() -> None:
     assert not only_tests & set(pins("runtime"))
 
 
-def test_what_the_driver_of_postgresql_shares_with_the_rest_is_the_same() -> None:
+@pytest.mark.parametrize("extra", ["postgresql", "parquet", "ray"])
+def test_what_an_extra_shares_with_the_rest_is_the_same(extra: str) -> None:
     rest = pins("runtime")
-    shared = {name: found for name, found in pins("postgresql").items() if name in rest}
+    shared = {name: found for name, found in pins(extra).items() if name in rest}
     assert shared == {name: rest[name] for name in shared}, RENEW
 
 

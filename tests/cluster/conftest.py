@@ -1,0 +1,66 @@
+"""One cluster for all tests that leave it as it was, with the simulator as the providers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import live_environment, skip_without
+
+from .ray_cluster import RayCluster, ray_python
+
+WORKERS = 3
+QUICK = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}}
+CLIENT = f"{__package__}.port_client"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray() -> None:
+    """Installs Ray once. Where that fails the tests are skipped; in CI they fail."""
+    try:
+        ray_python()
+    except subprocess.SubprocessError as error:
+        skip_without(f"Ray could not be installed: {error}")
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start(
+        {"providers": dict.fromkeys(("anthropic", "openai", "gemini"), QUICK)}
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(simulator: SimulatorProcess) -> Iterator[RayCluster]:
+    with RayCluster(live_environment(simulator.base_urls), workers=WORKERS) as running:
+        yield running
+
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """Runs `port_client.py` in a process of its own, and returns what it prints."""
+
+    def run(
+        cluster: RayCluster, *, workers: int = WORKERS, calls: int = 0, address: str = "", **environ: str
+    ) -> dict[str, Any]:
+        done = subprocess.run(
+            [cluster.python, "-m", CLIENT, address or cluster.address, str(workers), str(calls)],
+            cwd=tmp_path, env={**cluster.environ, **environ}, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    return run
