@@ -35,6 +35,7 @@
         |-- RequestTooLarge    more than one request may take at this limit
         |-- ContentRefused     content policy or a safety stop
         |-- Truncated          all of max_tokens was spent and no text came
+        |-- WorkerLost         the process or machine that made the call was lost, not the provider
         |-- InternalError      our own code failed during the call, not the provider or the task
         `-- BadRequest         every other 4xx
 
@@ -329,6 +330,13 @@ class InternalError(ProviderError):
     may_be_billed = True  # the request may have left, and the answer come
 
 
+class WorkerLost(ProviderError):
+    """The worker that made the call was lost: it says nothing about provider and model."""
+
+    costs_attempt = False  # the rule in `retry_policy` ends a task that takes its workers with it
+    may_be_billed = True  # the request may have left, and the answer come
+
+
 class BadRequest(ProviderError):
     """The request itself is wrong, and no provider would take it."""
 
@@ -351,6 +359,7 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         RequestTooLarge,
         ContentRefused,
         Truncated,
+        WorkerLost,
         InternalError,
         BadRequest,
     )

@@ -1,12 +1,12 @@
 """Budgets across restarts: loaded from what was spent, and reserved on the disk before each call.
 
 A call in flight when the process is killed may have been billed. So its highest cost is committed before the
-call (`reserve`), per provider, batch and submitter, and stays reserved until its attempt is stored. The
-stored reservation is raised when the sum of calls in flight reaches a new peak, and trimmed each second where
-it is far above the peak of that second: so a steady load commits no reservations. The
-next orchestrator books the reservation of a killed one as uncertain, as far as the budgets had headroom: more
-cannot have been in flight. Calls are reserved without budgets too, so that the books miss nothing that was
-billed. A simulated run keeps neither budgets nor reservations.
+call (`reserve`), per provider, batch, submitter and worker, and stays reserved until its attempt is stored.
+The stored reservation is raised when the sum of calls in flight reaches a new peak, and trimmed each second
+where it is far above the peak of that second: so a steady load commits no reservations. The next orchestrator
+adopts calls that workers still hold. What else a killed one has reserved it books as uncertain, as far as the
+budgets had headroom: more cannot have been in flight. Calls are reserved without budgets too, so that the
+books miss nothing that was billed. A simulated run keeps neither budgets nor reservations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .store.reports import GroupBy
 from .store_thread import StoreThread
 
 CAP = "max_cost_usd:"  # with a batch's name: the setting that holds its cap
-Account = tuple[str, str, str]  # provider, batch, submitter
+Account = tuple[str, str, str, str]  # provider, batch, submitter, worker
 _END_OF_TIME = 1e11  # epoch seconds
 _TRIM_FROM = 1.5  # times what was needed since the last trim
 
@@ -132,14 +132,16 @@ class BudgetKeeper:
                 left.append(max(0, rule.limit_nanos - sum(spent)))
         return min(left, default=None)
 
-    async def reserve(self, placement: Placement) -> None:
+    async def reserve(self, placement: Placement, worker: str = "") -> None:
         """Return when what this call may cost is on the disk, however long that takes.
+
+        `worker`: that makes the call; empty: this process.
 
         May be cancelled, since nothing was sent yet; `release` is due even then.
         """
         if not self._reserves:
             return
-        account = _account(placement)
+        account = _account(placement, worker)
         self._in_flight[account] += placement.reserved_nanos
         self._peaks[account] = max(self._in_flight[account], self._peaks.get(account, 0))
         while self._in_flight[account] > self._reserved.get(account, 0):
@@ -147,9 +149,17 @@ class BudgetKeeper:
                 if self._in_flight[account] > self._reserved.get(account, 0):
                     await self._write(self._raised())  # of all accounts: one commit for all that leave now
 
-    def release(self, placement: Placement) -> None:
+    def adopt(self, placement: Placement, worker: str) -> None:
+        """What this call may cost is on the disk since this orchestrator has registered."""
+        if self._reserves:
+            account = _account(placement, worker)
+            self._in_flight[account] += placement.reserved_nanos
+            self._peaks[account] = self._in_flight[account]
+            self._reserved[account] = self._reserved.get(account, 0) + placement.reserved_nanos
+
+    def release(self, placement: Placement, worker: str = "") -> None:
         """The call's attempt and its cost are on the disk, in place of what was reserved."""
-        account = _account(placement)
+        account = _account(placement, worker)
         if self._reserves:
             self._in_flight[account] -= placement.reserved_nanos
             if self._in_flight[account] <= 0:
@@ -189,8 +199,8 @@ class BudgetKeeper:
         return [_event(alert, now) for alert in self.budgets.take_alerts()]
 
 
-def _account(placement: Placement) -> Account:
-    return placement.provider, placement.task.batch, placement.task.submitter
+def _account(placement: Placement, worker: str) -> Account:
+    return placement.provider, placement.task.batch, placement.task.submitter, worker
 
 
 def _event(alert: BudgetAlert, now: float) -> Event:

@@ -32,6 +32,7 @@ from ..errors import (
     Truncated,
     Unreachable,
     UnusableAnswer,
+    WorkerLost,
 )
 from ..messages import Message
 from ..records import Attempt, Task, TaskStatus
@@ -77,6 +78,7 @@ RULES: dict[type[ProviderError], Rule] = {
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
+    WorkerLost: Rule(at_most=4),  # a task whose workers die each time is probably why; as `pool.max_claims`
     InternalError: Rule(at_most=3),  # excludes no provider: what fails three times fails for ever
 }
 # For ContentRefused, where the settings allow another provider.

@@ -22,8 +22,10 @@ is given a key which it holds, or has forgotten a short time ago, does nothing, 
 its commit. An outcome is sent once per attach: where the reply to a take may be lost, its leader attaches
 again, which makes every outcome that is not acknowledged ready to be sent once more.
 
-**Fenced by epoch.** `attach` raises the worker's epoch. A message of a lower epoch is refused, as is one that
-names another life of the worker (`worker`): its calls are gone, and the leader has to attach.
+**Fenced by epoch and session.** `attach` raises the worker's epoch and begins a session, which every later
+message names. A message of a lower epoch is refused, as is one of an earlier session or of an earlier life of
+the worker: its leader has to attach. So after an attach it is certain what was given: a call that is not in
+the inventory of the same life was never started, and never will be.
 
 **Fenced by lease.** A worker starts no call when the leader's lease may be over. Clocks of two hosts are
 never compared, and a message may wait for any time, in a network or in a process that was stopped. So a lease
@@ -50,15 +52,16 @@ ACCEPTED = frozenset({1})  # protocols that a leader accepts, and a worker of it
 
 Plain = dict[str, Any]
 Key = str  # EPOCH/PERMIT
+Refusal = Literal["", "protocol", "epoch", "session"]
 Status = Literal["answered", "failed", "cut_off", "not_started"]
 
 
 class Header(TypedDict):
-    """What every message to a worker has. `worker` is empty until an inventory has told it."""
+    """What every message to a worker has. `session` is that of the last inventory; empty in an attach."""
 
     protocol: int
     epoch: int
-    worker: str
+    session: str
     stamp: float
     lease_left_s: float  # from `stamp`, in the worker's clock; infinite where the lead can't expire
 
@@ -113,24 +116,28 @@ class Give(Header):
 
 
 class Take(Header):
-    """`acknowledged`: outcomes that are stored, or that nobody waits for. The reply may take `wait_s`."""
+    """`acknowledged`: outcomes that are stored, or that nobody waits for.
+
+    The reply comes with the first outcome, but not earlier than `linger_s` after the last one that had any,
+    so that more go together; after `wait_s` it comes without one.
+    """
 
     acknowledged: list[Key]
     wait_s: float
+    linger_s: float
 
 
 class Reply(TypedDict):
     """What every reply has.
 
     `refused`: empty, or why nothing was done: `protocol`, `epoch` (a leader of a higher one has attached) or
-    `worker` (this life of the worker does not know the leader: attach).
+    `session` (another one has begun, or none: attach).
     """
 
     protocol: int
-    worker: str
     clock: float
     epoch: int
-    refused: Literal["", "protocol", "epoch", "worker"]
+    refused: Refusal
 
 
 class Description(TypedDict):
@@ -145,8 +152,10 @@ class Description(TypedDict):
 
 
 class Inventory(Reply):
-    """The reply to an attach."""
+    """The reply to an attach. `life` names this life of the worker, `session` is for the next messages."""
 
+    life: str
+    session: str
     description: Description
     calls: list[HeldCall]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -34,6 +35,7 @@ from .port import (
     Key,
     Outcome,
     Plain,
+    Refusal,
     Reply,
     Status,
     Take,
@@ -41,7 +43,6 @@ from .port import (
 )
 
 log = logging.getLogger(__name__)
-LINGER_S = 0.004  # outcomes that come this close together travel in one reply
 MOST_OUTCOMES = 200  # in one reply: a message must not hold up the next one
 FORGOTTEN_KEPT = 20_000  # keys that are known after their call was forgotten, for a `give` that is repeated
 
@@ -76,13 +77,13 @@ class Worker:
         self, description: Description, make_call: MakeCall, clock: Callable[[], float] = steady
     ) -> None:
         self._description, self._make_call, self._clock = description, make_call, clock
-        self.incarnation = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.life = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._held: dict[Key, _Held] = {}
         self._ready: OrderedDict[Key, _Held] = OrderedDict()  # ended, and not sent to the leader yet
         self._forgotten: OrderedDict[Key, None] = OrderedDict()
         self._lead = _Lead()
         self._done = 0
-        self._sent_at = 0.0  # when the last outcomes were sent
+        self._sent_at = -math.inf  # when the last outcomes were sent
         self.draining = False
 
     def __repr__(self) -> str:
@@ -98,14 +99,20 @@ class Worker:
 
     async def attach(self, message: Attach) -> Inventory:
         """Take this leader, unless one of a higher epoch was here; tell it what is held."""
-        refused = "protocol" if message["protocol"] not in ACCEPTED else ""
+        refused: Refusal = "protocol" if message["protocol"] not in ACCEPTED else ""
         if not refused and message["epoch"] < self._lead.epoch:
             refused = "epoch"
+        calls: list[HeldCall] = []
         if not refused:
             self._follow(message["epoch"], message["leader"])
-        calls = [self._as_held(key, each) for key, each in self._held.items()] if not refused else []
-        reply = self._reply(refused)
-        return {**reply, "description": self._description, "calls": calls}
+            calls = [self._as_held(key, each) for key, each in self._held.items()]
+        return {
+            **self._reply(refused),
+            "life": self.life,
+            "session": self._session,
+            "description": self._description,
+            "calls": calls,
+        }
 
     async def give(self, message: Give) -> Reply:
         """Begin these calls, each at once, and cancel others."""
@@ -124,34 +131,37 @@ class Worker:
         outcomes: list[Outcome] = []
         if not refused:
             self._forget(message["acknowledged"])
-            attached = self._lead.attached
-            await self._wait_for_outcomes(message["wait_s"])
-            refused = self._refusal(message)  # another leader may have attached meanwhile
-            if attached == self._lead.attached:  # else nobody waits for this reply any more
+            await self._wait_for_outcomes(message["wait_s"], message["linger_s"])
+            refused = self._refusal(message)  # a leader may have attached meanwhile
+            if not refused:
                 outcomes = list(self._take_ready())
-        reply = self._reply(refused)
-        load = {"in_flight": self.in_flight, "done": self._done, "cpu_s": time.process_time()}
-        return {**reply, "outcomes": outcomes, "load": load, "draining": self.draining}  # type: ignore[typeddict-item]
+        return {
+            **self._reply(refused),
+            "outcomes": outcomes,
+            "load": {"in_flight": self.in_flight, "done": self._done, "cpu_s": time.process_time()},
+            "draining": self.draining,
+        }
 
     # ------------------------------------------------------------------ leaders
 
-    def _refusal(self, message: Header) -> str:
+    @property
+    def _session(self) -> str:
+        return f"{self.life}/{self._lead.attached}"
+
+    def _refusal(self, message: Header) -> Refusal:
         """Why a message has no effect; empty: it has."""
         if message["protocol"] not in ACCEPTED:
             return "protocol"
-        if message["worker"] != self.incarnation:
-            return "worker"
-        if message["epoch"] != self._lead.epoch:  # lower, or of a leader that has not attached
-            return "epoch" if message["epoch"] < self._lead.epoch else "worker"
-        return ""
+        if message["epoch"] < self._lead.epoch:
+            return "epoch"
+        return "" if message["session"] == self._session else "session"
 
-    def _reply(self, refused: str) -> Reply:
+    def _reply(self, refused: Refusal) -> Reply:
         return {
             "protocol": PROTOCOL,
-            "worker": self.incarnation,
             "clock": self._clock(),
             "epoch": self._lead.epoch,
-            "refused": refused,  # type: ignore[typeddict-item]
+            "refused": refused,
         }
 
     def _follow(self, epoch: int, name: str) -> None:
@@ -236,7 +246,7 @@ class Worker:
 
     # ------------------------------------------------------------------ outcomes
 
-    async def _wait_for_outcomes(self, wait_s: float) -> None:
+    async def _wait_for_outcomes(self, wait_s: float, linger_s: float) -> None:
         """Return when there are outcomes, and those that come right behind them, or a new leader."""
         news = self._lead.news
         news.clear()
@@ -244,7 +254,7 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await news.wait()
-        if self._ready and (early_s := self._sent_at + LINGER_S - self._clock()) > 0.0:
+        if self._ready and (early_s := self._sent_at + linger_s - self._clock()) > 0.0:
             await asyncio.sleep(early_s)  # the last reply has just gone: wait for more to go together
 
     def _take_ready(self) -> Iterator[Outcome]:

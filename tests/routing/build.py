@@ -26,6 +26,7 @@ from src.errors import (
     Truncated,
     Unreachable,
     UnusableAnswer,
+    WorkerLost,
 )
 from src.messages import Message
 from src.records import Candidate, Completion, FinishReason, Outcome, Placement, Result, Task, Usage, Wait
@@ -318,5 +319,6 @@ def error_of(kind: str) -> ProviderError:
         "Truncated": Truncated("no text", status=200, usage=Usage(100, 0, 0, 100)),
         "BadRequest": BadRequest("no", status=400),
         "InternalError": InternalError("a bug of ours"),
+        "WorkerLost": WorkerLost("its worker was lost"),
     }
     return found[kind]

@@ -44,7 +44,9 @@ def test_registering_again_changes_nothing(store: Store) -> None:
 def test_claims_of_the_dead_are_queued_again_and_their_reservations_booked(store: Store) -> None:
     with_claims(store, *tasks(3))
     store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=None)
-    store.orchestrators.reserve_cost("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
+    store.orchestrators.reserve_cost(
+        "me", {("openai", "b", "local", ""): 700, ("gemini", "b", "local", "w"): 77}
+    )
     answer = register(store, "second", now=NOW + 60)
     assert answer == Registration(recovered=3, uncertain_nanos=777)
     again = store.queue.claim("second", 9, now=NOW)

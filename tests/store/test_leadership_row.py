@@ -35,7 +35,9 @@ WRITES: dict[str, Write] = {
     "release": lambda store, task: store.queue.release("me", [task], now=NOW),
     "finish": lambda store, task: store.queue.finish("me", [a_result(task)]),
     "record_attempts": lambda store, task: store.queue.record_attempts("me", [(task, an_attempt())]),
-    "reserve_cost": lambda store, _: store.orchestrators.reserve_cost("me", {("openai", "b", "local"): 5}),
+    "reserve_cost": lambda store, _: store.orchestrators.reserve_cost(
+        "me", {("openai", "b", "local", ""): 5}
+    ),
     "settle_duplicates": lambda store, _: store.deduplication.settle(),
     "take_commands": lambda store, _: store.controls.take_commands("me", NOW),
     "finish_command": lambda store, _: store.controls.finish_command(1, "done", NOW),

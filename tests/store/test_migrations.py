@@ -148,7 +148,7 @@ def test_the_contents_of_the_earlier_schema_stay_readable(killed: Killed) -> Non
         } == killed.claimed
         assert len(store.reports.usage(0.0, 1e11)) == 1
         reserved = rows_of(store, schema.cost_reservations)
-        assert [tuple(row)[2:] for row in reserved] == [(killed.batch, "local", RESERVED_NANOS)]
+        assert [tuple(row)[2:] for row in reserved] == [(killed.batch, "local", "", RESERVED_NANOS)]
 
 
 def test_a_database_that_an_earlier_version_serves_is_not_migrated(killed: Killed) -> None:

@@ -107,7 +107,7 @@ def test_a_range_counts_whole_utc_days(spent: FlaskClient, filled: FilledState) 
 def test_money_of_interrupted_calls_has_no_model_and_stays_uncertain(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    store.orchestrators.reserve_cost(ME, {("openai", "queue", "local"): 70_000_000})
+    store.orchestrators.reserve_cost(ME, {("openai", "queue", "local", ""): 70_000_000})
     store.orchestrators.register(Registrant("next", 2, "elsewhere", "simulated"), now=filled.now)
     context_of(client).cache.forget()
     (row,) = [row for row in rows_of(client, "by=model") if not row["model"]]

@@ -283,7 +283,7 @@ def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, 
 def test_calls_that_a_crash_cut_off_are_no_task_type(
     filled: FilledState, store: Store, client: FlaskClient
 ) -> None:
-    store.orchestrators.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
+    store.orchestrators.reserve_cost(ME, {("openai", BATCH, "local", ""): 700_000})
     store.orchestrators.register(Registrant("next", 2, "here", "simulated"), now=filled.now)
     assert sum(row.sums.uncertain_nanos for row in store.reports.usage(0.0, filled.now + 60, ())) >= 700_000
     assert "" not in {row.task_type for row in type_table(context_of(client))}

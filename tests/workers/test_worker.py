@@ -45,18 +45,18 @@ class Leader:
 
     def __init__(self, worker: Worker, epoch: int = 1, lease_left_s: float = math.inf) -> None:
         self.worker, self.epoch, self.lease_left_s = worker, epoch, lease_left_s
-        self.life, self.stamp, self.protocol = "", 0.0, PROTOCOL
+        self.session, self.stamp, self.protocol = "", 0.0, PROTOCOL
 
     def header(self) -> dict[str, Any]:
         return {
-            "protocol": self.protocol, "epoch": self.epoch, "worker": self.life,
+            "protocol": self.protocol, "epoch": self.epoch, "session": self.session,
             "stamp": self.stamp, "lease_left_s": self.lease_left_s,
         }  # fmt: skip
 
     async def attach(self) -> Inventory:
         message: Attach = {**self.header(), "leader": "a leader"}  # type: ignore[typeddict-item]
         found = await self.worker.attach(message)
-        self.life, self.stamp = found["worker"], found["clock"]
+        self.session, self.stamp = found["session"], found["clock"]
         return found
 
     async def give(self, *prompts: str, cancel: tuple[str, ...] = ()) -> str:
@@ -65,7 +65,12 @@ class Leader:
         return (await self.worker.give(message))["refused"]
 
     async def take(self, *acknowledged: str, wait_s: float = 5.0) -> Taken:
-        message: Take = {**self.header(), "acknowledged": list(acknowledged), "wait_s": wait_s}  # type: ignore[typeddict-item]
+        message: Take = {
+            **self.header(),
+            "acknowledged": list(acknowledged),
+            "wait_s": wait_s,
+            "linger_s": 0.0,
+        }  # type: ignore[typeddict-item]
         return await self.worker.take(message)
 
     async def take_keys(self, *acknowledged: str, wait_s: float = 5.0) -> list[str]:
@@ -190,8 +195,8 @@ def test_another_life_of_a_worker_takes_no_calls_for_its_last_one() -> None:
         leader = Leader(worker)
         await leader.attach()
         leader.worker = Worker(DESCRIPTION, provider)
-        assert await leader.give("a") == "worker"
-        assert (await leader.take())["refused"] == "worker"
+        assert await leader.give("a") == "session"
+        assert (await leader.take())["refused"] == "session"
         await leader.attach()
         assert await leader.give("a") == ""
 
@@ -268,10 +273,12 @@ def test_a_take_whose_leader_has_attached_again_takes_nothing_with_it() -> None:
         await leader.give("a")
         lost = asyncio.create_task(leader.take())
         await asyncio.sleep(0)
-        await leader.attach()
+        earlier, leader.session = leader.session, (await leader.attach())["session"]
         provider.gate.set()
         assert (await lost)["outcomes"] == []
         assert await leader.take_keys() == ["a"]
+        leader.session = earlier
+        assert await leader.give("b") == "session"  # a message that was long on the way
 
     tell(story)
 

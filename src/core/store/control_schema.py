@@ -48,6 +48,7 @@ cost_reservations = Table(  # what calls may cost at most, stored before they ar
     Column("provider", Text, primary_key=True),
     Column("batch", Text, primary_key=True),
     Column("submitter", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),  # that makes the calls; empty: the orchestrator itself
     Column("nanos", BigInteger, nullable=False),
 )
 

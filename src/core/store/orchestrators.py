@@ -10,17 +10,19 @@ import sqlalchemy as sa
 from ...records import PoolSnapshot, TaskStatus
 from ...storable import clean
 from . import schema
+from .adoption import Account, Adoption
 from .codec import dump_record, load_record
 from .database import Database
 from .identifiers import Identifiers
 from .reconnecting import reconnecting
 from .rollups import CallRollups
-from .rows import OrchestratorRow, Registrant, Registration
+from .rows import Inventories, OrchestratorRow, Registrant, Registration
 from .schema import IS_RUNNING
 from .transitions import Transitions
 
 _O = schema.orchestrators.c
 _T = schema.tasks.c
+NOTHING = Inventories()
 
 
 @reconnecting()
@@ -56,6 +58,7 @@ class Orchestrators:
         now: float,
         max_claims: int = 4,
         uncertain_at_most: int | None = None,
+        found: Inventories = NOTHING,
     ) -> Registration:
         """Register the orchestrator that leads. All others that have not retired are dead. Safe to repeat.
 
@@ -63,19 +66,24 @@ class Orchestrators:
         `poison`. Only claims of orchestrators that died before they finished any task count: the others were
         not killed by their tasks. Commands that the dead had taken and not finished are open again. The
         possible cost of their calls in flight is booked as uncertain, up to `uncertain_at_most` nano-dollars.
+        Calls that were `found` on workers are adopted, see `adoption.py`.
         """
         with self._database.writing() as connection:
             dead = self._dead(connection, registrant.incarnation)
             ids = [i for i, _ in dead]
             barren = [i for i, row in dead if not row.finished]
-            poisoned = self._poison(connection, barren, max_claims, now)
-            recovered = self._requeue_claims(connection, dead, now)
-            self._retire(connection, ids, now)
             row = OrchestratorRow(**dataclasses.asdict(registrant), started_at=now, heartbeat_at=now)
             insert = self._database.insert(schema.orchestrators).values(dataclasses.asdict(row))
             connection.execute(insert.on_conflict_do_nothing(index_elements=["incarnation"]))
-            uncertain = self._book_reservations(connection, ids, now, uncertain_at_most)
-        return Registration(recovered, poisoned, uncertain)
+            own = sa.select(_O.id).where(_O.incarnation == registrant.incarnation)
+            me = connection.execute(own).scalar_one()
+            adoption = Adoption(connection, me, ids, found, registrant.batch)
+            poisoned = self._poison(connection, barren, max_claims, now)
+            recovered = self._requeue_claims(connection, dead, now)
+            self._retire(connection, ids, now)
+            uncertain = self._book_uncertain(connection, adoption.uncertain(), now, uncertain_at_most)
+            self._reserve(connection, [me, *ids], me, adoption.reserved())
+        return Registration(recovered, poisoned, uncertain, adoption.calls)
 
     def _dead(self, connection: sa.Connection, incarnation: str) -> list[tuple[int, OrchestratorRow]]:
         return _rows(connection, _O.retired_at.is_(None), _O.incarnation != incarnation)
@@ -146,34 +154,42 @@ class Orchestrators:
         taken = sa.update(schema.commands).where(c.finished_at.is_(None), c.taken_by.in_(orchestrator_ids))
         connection.execute(taken.values(taken_by=None, taken_at=None))
 
-    def reserve_cost(self, incarnation: str, accounts: Mapping[tuple[str, str, str], int]) -> None:
-        """Replace the reserved cost of all calls in flight: nano-dollars by (provider, batch, submitter)."""
+    def reserve_cost(self, incarnation: str, accounts: Mapping[Account, int]) -> None:
+        """Replace the reserved cost of all calls in flight: nano-dollars by (provider, batch, submitter,
+        worker)."""
         me = self._ids.orchestrator_id(incarnation)
+        with self._database.writing() as connection:
+            self._reserve(connection, [me], me, accounts)
+
+    @staticmethod
+    def _reserve(
+        connection: sa.Connection, replaced: Sequence[int], me: int, accounts: Mapping[Account, int]
+    ) -> None:
+        """Replace what these orchestrators have reserved by what `me` reserves."""
         c = schema.cost_reservations
         rows = [
-            {"orchestrator_id": me, "provider": p, "batch": b, "submitter": s, "nanos": nanos}
-            for (p, b, s), nanos in accounts.items()
+            {"orchestrator_id": me, "provider": p, "batch": b, "submitter": s, "worker": w, "nanos": nanos}
+            for (p, b, s, w), nanos in accounts.items()
         ]
-        with self._database.writing() as connection:
-            connection.execute(sa.delete(c).where(c.c.orchestrator_id == me))
-            if rows:
-                connection.execute(sa.insert(c), rows)
+        connection.execute(sa.delete(c).where(c.c.orchestrator_id.in_(replaced)))
+        if rows:
+            connection.execute(sa.insert(c), rows)
 
-    def _book_reservations(
-        self, connection: sa.Connection, orchestrator_ids: list[int], now: float, at_most: int | None
+    def _book_uncertain(
+        self,
+        connection: sa.Connection,
+        accounts: Sequence[tuple[Account, int]],
+        now: float,
+        at_most: int | None,
     ) -> int:
-        """Book the reserved cost of the dead as uncertain, once: it may have been billed. Returns the sum."""
-        c = schema.cost_reservations
-        rows = connection.execute(sa.select(c).where(c.c.orchestrator_id.in_(orchestrator_ids))).all()
-        total = sum(row.nanos for row in rows)
+        """Book these costs as uncertain, once: they may have been billed. Returns the sum."""
+        total = sum(nanos for _, nanos in accounts)
         booked: int = total if at_most is None else min(total, at_most)
         calls = CallRollups()
-        for row in rows:
-            batch_id = self._batch_id(connection, row.batch, row.submitter, now)
-            nanos = row.nanos * booked // total if total else 0
-            calls.book_uncertain(nanos, row.provider, batch_id, row.submitter, now)
+        for (provider, batch, submitter, _), nanos in accounts:
+            batch_id = self._batch_id(connection, batch, submitter, now)
+            calls.book_uncertain(nanos * booked // total, provider, batch_id, submitter, now)
         calls.write(self._database, connection)
-        connection.execute(sa.delete(c).where(c.c.orchestrator_id.in_(orchestrator_ids)))
         return booked
 
     def _batch_id(self, connection: sa.Connection, batch: str, submitter: str, now: float) -> int | None:

@@ -140,16 +140,45 @@ class Registrant:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldByWorker:
+    """A call that a worker holds: of which task and attempt, and what it may cost at most."""
+
+    key: str
+    worker: str
+    row: int
+    attempt: int
+    provider: str
+    batch: str
+    submitter: str
+    nanos: int
+
+    @property
+    def account(self) -> tuple[str, str, str, str]:
+        """What its cost is reserved under."""
+        return self.provider, self.batch, self.submitter, self.worker
+
+
+@dataclass(frozen=True, slots=True)
+class Inventories:
+    """What workers hold, and the workers that have told it: of these nothing else is in flight."""
+
+    workers: frozenset[str] = frozenset()
+    calls: tuple[HeldByWorker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """What registering an orchestrator changed.
 
     `recovered` tasks of dead orchestrators are queued again, `poisoned` ones have failed, and
-    `uncertain_nanos` were booked for their calls in flight, which may have been billed.
+    `uncertain_nanos` were booked for their calls in flight, which may have been billed. The tasks of the
+    calls `adopted` are claimed by the new one, and what they may cost is reserved for it.
     """
 
     recovered: int = 0
     poisoned: int = 0
     uncertain_nanos: int = 0
+    adopted: tuple[HeldByWorker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

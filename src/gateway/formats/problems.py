@@ -125,6 +125,7 @@ _OF_ERRORS = {
     "RequestTooLarge": ProblemKind.BODY_TOO_LARGE,
     "ContentRefused": ProblemKind.CONTENT_REFUSED,
     "Truncated": ProblemKind.PROVIDER_FAILED,
+    "WorkerLost": ProblemKind.INTERNAL,
     "InternalError": ProblemKind.INTERNAL,
     "BadRequest": ProblemKind.BAD_REQUEST,
 }
