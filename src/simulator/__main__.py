@@ -13,7 +13,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from .config import Config, ConfigError, parse
+from .config import Config, parse
+from .readers import ConfigError
 
 _READ_BYTES = 4096
 

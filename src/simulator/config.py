@@ -7,23 +7,23 @@ Without "providers" there are three: anthropic, openai, gemini. Their keys are t
 
 from __future__ import annotations
 
-import difflib
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .faults import FAULTS, FaultWindow
+from .readers import (
+    ConfigError,
+    nearest,
+    read_flag,
+    read_names,
+    read_number,
+    read_object,
+    read_whole,
+    shown,
+)
 
 API_FORMATS = ("anthropic", "openai", "gemini")
-
-
-class ConfigError(ValueError):
-    """An error in the configuration: where, what, and what is allowed."""
-
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(f"{where}: {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,143 +93,95 @@ class Config:
     providers: Mapping[str, ProviderConfig]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ "did you mean X?" where something is close, else the list of what is known."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-
-
-def _object(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(where, f"expected an object, got {json.dumps(value)}")
-    for name in value:
-        if known is not None and name not in known:
-            raise ConfigError(where, f"unknown key {name!r}, {nearest(name, known)}")
-    return value
-
-
-def _number(value: Any, where: str, low: float, high: float = math.inf, *, above: bool = False) -> float:
-    is_number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    if not is_number or value < low or (above and value == low):
-        wanted = f"above {low:g}" if above else f"of at least {low:g}"
-        raise ConfigError(where, f"expected a number {wanted}, got {_shown(value)}")
-    if value > high:
-        raise ConfigError(where, f"expected a number of at most {high:g}, got {_shown(value)}")
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:80]
-
-
-def _whole(value: Any, where: str, low: int, high: float = math.inf) -> int:
-    if not isinstance(value, int):
-        raise ConfigError(where, f"expected a whole number, got {_shown(value)}")
-    return int(_number(value, where, low, high))
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(where, f"expected true or false, got {_shown(value)}")
-    return value
-
-
-def _names(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise ConfigError(where, f"expected a list of names, got {_shown(value)}")
-    return tuple(value)
-
-
 def _prefixes(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, bool):
         return ("",) if value else ()
-    return _names(value, where)
+    return read_names(value, where)
 
 
 def _api_format(value: Any, where: str) -> str:
     if value not in API_FORMATS:
-        raise ConfigError(where, f"expected one of {', '.join(API_FORMATS)}, got {_shown(value)}")
+        raise ConfigError(where, f"expected one of {', '.join(API_FORMATS)}, got {shown(value)}")
     return str(value)
 
 
 def _limits(value: Any, where: str) -> Limits:
-    table = _object(value, where, [f.name for f in fields(Limits)])
+    table = read_object(value, where, [f.name for f in fields(Limits)])
     found = {}
     for name, number in table.items():
         if number is not None:  # null is no limit, or the default burst
-            found[name] = _number(number, f"{where}.{name}", 0, above=True)
+            found[name] = read_number(number, f"{where}.{name}", 0, above=True)
     return Limits(**found)
 
 
 def _model_limits(value: Any, where: str) -> dict[str, Limits]:
-    return {model: _limits(own, f"{where}.{model}") for model, own in _object(value, where).items()}
+    return {model: _limits(own, f"{where}.{model}") for model, own in read_object(value, where).items()}
 
 
 def _latency(value: Any, where: str) -> Latency:
-    table = _object(value, where, [f.name for f in fields(Latency)])
-    return Latency(**{name: _number(number, f"{where}.{name}", 0) for name, number in table.items()})
+    table = read_object(value, where, [f.name for f in fields(Latency)])
+    return Latency(**{name: read_number(number, f"{where}.{name}", 0) for name, number in table.items()})
 
 
 def _output_tokens(value: Any, where: str) -> OutputTokens:
-    table = _object(value, where, [f.name for f in fields(OutputTokens)])
+    table = read_object(value, where, [f.name for f in fields(OutputTokens)])
     lowest = {"mean": 1.0, "sigma": 0.0}
     return OutputTokens(
-        **{name: _number(number, f"{where}.{name}", lowest[name]) for name, number in table.items()}
+        **{name: read_number(number, f"{where}.{name}", lowest[name]) for name, number in table.items()}
     )
 
 
 def _fault(value: Any, where: str) -> str:
     if value not in FAULTS:
-        raise ConfigError(where, f"unknown fault {_shown(value)}, {nearest(str(value), FAULTS)}")
+        raise ConfigError(where, f"unknown fault {shown(value)}, {nearest(str(value), FAULTS)}")
     return str(value)
 
 
 def _faults(value: Any, where: str) -> dict[str, float]:
-    table = _object(value, where)
-    return {_fault(name, where): _number(rate, f"{where}.{name}", 0, 1) for name, rate in table.items()}
+    table = read_object(value, where)
+    return {_fault(name, where): read_number(rate, f"{where}.{name}", 0, 1) for name, rate in table.items()}
 
 
 def _window(value: Any, where: str) -> FaultWindow:
-    table = _object(value, where, [f.name for f in fields(FaultWindow)])
+    table = read_object(value, where, [f.name for f in fields(FaultWindow)])
     if "fault" not in table:
         raise ConfigError(where, 'the key "fault" is missing')
-    from_s = _number(table.get("from_s", 0), f"{where}.from_s", 0)
+    from_s = read_number(table.get("from_s", 0), f"{where}.from_s", 0)
     to_s = table.get("to_s")
     if to_s is not None:
-        to_s = _number(to_s, f"{where}.to_s", from_s, above=True)
+        to_s = read_number(to_s, f"{where}.to_s", from_s, above=True)
     fault = _fault(table["fault"], f"{where}.fault")
-    return FaultWindow(from_s, to_s, fault, _number(table.get("rate", 1.0), f"{where}.rate", 0, 1))
+    return FaultWindow(from_s, to_s, fault, read_number(table.get("rate", 1.0), f"{where}.rate", 0, 1))
 
 
 def _schedule(value: Any, where: str) -> tuple[FaultWindow, ...]:
     if not isinstance(value, list):
-        raise ConfigError(where, f"expected a list of windows, got {_shown(value)}")
+        raise ConfigError(where, f"expected a list of windows, got {shown(value)}")
     return tuple(_window(window, f"{where}[{i}]") for i, window in enumerate(value))
 
 
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "api_format": _api_format,
-    "port": lambda value, where: _whole(value, where, 0, 65_535),
+    "port": lambda value, where: read_whole(value, where, 0, 65_535),
     "limits": _limits,
     "model_limits": _model_limits,
-    "headers": _flag,
+    "headers": read_flag,
     "latency": _latency,
-    "keys": _names,
-    "models": _names,
-    "context_window": lambda value, where: _whole(value, where, 1),
-    "chars_per_token": lambda value, where: _number(value, where, 0, above=True),
+    "keys": read_names,
+    "models": read_names,
+    "context_window": lambda value, where: read_whole(value, where, 1),
+    "chars_per_token": lambda value, where: read_number(value, where, 0, above=True),
     "refuses_temperature": _prefixes,
     "wants_max_completion_tokens": _prefixes,
     "refuses_effort": _prefixes,
     "requires_signatures": _prefixes,
-    "thinking_tokens": lambda value, where: _whole(value, where, 0),
+    "thinking_tokens": lambda value, where: read_whole(value, where, 0),
     "output_tokens": _output_tokens,
-    "caching": _flag,
-    "echo": _flag,
-    "retry_after_s": lambda value, where: _number(value, where, 0),
-    "chunk_tokens": lambda value, where: _whole(value, where, 1),
-    "slow_start_s": lambda value, where: _number(value, where, 0),
+    "caching": read_flag,
+    "echo": read_flag,
+    "retry_after_s": lambda value, where: read_number(value, where, 0),
+    "chunk_tokens": lambda value, where: read_whole(value, where, 1),
+    "slow_start_s": lambda value, where: read_number(value, where, 0),
     "faults": _faults,
     "schedule": _schedule,
 }
@@ -251,7 +203,7 @@ def _check_counted(api_format: str, limits: Limits, where: str) -> None:
 def parse_provider(name: str, value: Any) -> ProviderConfig:
     """One provider from its JSON. A key that is null counts as not given. Raises ConfigError."""
     where = f"providers.{name}"
-    table = _object(value, where, _READERS)
+    table = read_object(value, where, _READERS)
     read = {key: _READERS[key](given, f"{where}.{key}") for key, given in table.items() if given is not None}
     if "api_format" not in read:
         if name not in API_FORMATS:
@@ -266,14 +218,14 @@ def parse_provider(name: str, value: Any) -> ProviderConfig:
 
 def parse(value: Any, *, seed: int | None = None) -> Config:
     """The whole configuration from its JSON; a `seed` given goes before the one in it. Raises ConfigError."""
-    table = _object(value, "configuration", ("seed", "providers"))
+    table = read_object(value, "configuration", ("seed", "providers"))
     own_seed = table.get("seed")
     if own_seed is not None:
-        _whole(own_seed, "seed", 0)
+        read_whole(own_seed, "seed", 0)
     providers = table.get("providers")
     if providers is None:
         providers = {name: {} for name in API_FORMATS}
-    providers = _object(providers, "providers")
+    providers = read_object(providers, "providers")
     if not providers:
         raise ConfigError("providers", f"expected at least one, for instance {', '.join(API_FORMATS)}")
     for name in providers:

@@ -15,8 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-from .config import ConfigError, ProviderConfig, nearest
+from .config import ProviderConfig
 from .net import HOST
+from .readers import ConfigError, nearest
 from .simulator import Simulator
 
 _FIXED = ("api_format", "port")

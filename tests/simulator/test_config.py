@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from src.simulator.config import ConfigError, Latency, Limits, OutputTokens, ProviderConfig, merge, parse
+from src.simulator.config import Latency, Limits, OutputTokens, ProviderConfig, merge, parse
 from src.simulator.faults import FAULTS, FaultWindow
 from src.simulator.process import PROJECT_ROOT
+from src.simulator.readers import ConfigError
 
 
 def test_nothing_given_is_the_three_providers_without_limits() -> None:
