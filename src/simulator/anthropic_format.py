@@ -69,6 +69,8 @@ _ERRORS: Mapping[str, tuple[int, str, str, str | None]] = {
     "sampling_refused": (400, "invalid_request_error", "`{param}` is deprecated for this model.", None),
     "too_large": (413, "request_too_large", "Request exceeds the maximum size", None),
     "bad_request": (400, "invalid_request_error", "{message}", None),
+    "no_such": (404, "not_found_error", "{message}", None),
+    "queue_full": (429, "rate_limit_error", "{message}", None),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from .config import ProviderConfig
-from .shapes import ApiFormat, Ask, Fail, refused
+from .shapes import ApiFormat, Ask, Fail, Json, refused
 
 _UNSIGNED = (
     "Function call is missing a thought_signature in functionCall parts. This is required for tools to work "
@@ -35,6 +35,11 @@ def parse(api_format: ApiFormat, raw: bytes, kind: str, model: str, query: Mappi
         raise Fail("bad_request", message="The body of the request could not be parsed as JSON.") from None
     if not isinstance(body, dict):
         raise Fail("bad_request", message="The body of the request is not a JSON object.")
+    return read_body(api_format, body, kind, model, query)
+
+
+def read_body(api_format: ApiFormat, body: Json, kind: str, model: str, query: Mapping[str, str]) -> Ask:
+    """The request in a body that is parsed. Raises Fail for one that is not well formed."""
     try:
         return api_format.parse(body, model, query, kind)
     except (AttributeError, TypeError) as error:  # a list where an object belongs, and the like

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .batches.settings import BatchSettings, check_limits, read_batches
 from .faults import FAULTS, FaultWindow
 from .readers import (
     ConfigError,
@@ -83,6 +84,7 @@ class ProviderConfig:
     slow_start_s: float = 30.0  # of the fault `stream_slow_start`
     faults: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[FaultWindow, ...] = ()
+    batches: BatchSettings = field(default_factory=BatchSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Config:
 
     seed: int
     providers: Mapping[str, ProviderConfig]
+    batch_clock_factor: float = 1.0
 
 
 def _prefixes(value: Any, where: str) -> tuple[str, ...]:
@@ -184,6 +187,7 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "slow_start_s": lambda value, where: read_number(value, where, 0),
     "faults": _faults,
     "schedule": _schedule,
+    "batches": read_batches,
 }
 
 # What a provider does not count can't be limited: a test that sets it would wait for a 429 that never comes.
@@ -210,6 +214,7 @@ def parse_provider(name: str, value: Any) -> ProviderConfig:
             raise ConfigError(where, f'"api_format" is needed for this name: one of {", ".join(API_FORMATS)}')
         read["api_format"] = name
     config = ProviderConfig(**read)
+    check_limits(config.api_format, config.batches, f"{where}.batches")
     _check_counted(config.api_format, config.limits, f"{where}.limits")
     for model, limits in config.model_limits.items():
         _check_counted(config.api_format, limits, f"{where}.model_limits.{model}")
@@ -218,7 +223,7 @@ def parse_provider(name: str, value: Any) -> ProviderConfig:
 
 def parse(value: Any, *, seed: int | None = None) -> Config:
     """The whole configuration from its JSON; a `seed` given goes before the one in it. Raises ConfigError."""
-    table = read_object(value, "configuration", ("seed", "providers"))
+    table = read_object(value, "configuration", ("seed", "providers", "batch_clock_factor"))
     own_seed = table.get("seed")
     if own_seed is not None:
         read_whole(own_seed, "seed", 0)
@@ -232,7 +237,12 @@ def parse(value: Any, *, seed: int | None = None) -> Config:
         if not name or not name.translate({ord(mark): None for mark in "-_."}).isalnum():
             raise ConfigError("providers", f"{name!r}: letters, digits, - _ and . are allowed")
     parsed = {name: parse_provider(name, own) for name, own in providers.items()}
-    return Config(next((s for s in (seed, own_seed) if s is not None), 1), parsed)
+    return Config(next((s for s in (seed, own_seed) if s is not None), 1), parsed, _factor(table))
+
+
+def _factor(table: dict[str, Any]) -> float:
+    name = "batch_clock_factor"
+    return 1.0 if table.get(name) is None else read_number(table[name], name, 0)
 
 
 def merge(current: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from .answers import Author, CacheUse
 from .anthropic_format import AnthropicFormat
 from .buckets import Cost, Gate
-from .checks import check, parse
+from .checks import check, parse, read_body
 from .config import ProviderConfig
 from .faults import IN_A_STREAM, IN_THE_ANSWER, REFUSED_BY_LIMIT, FaultPlan
 from .gemini_format import GeminiFormat
 from .net import Clock
 from .openai_format import OpenAIFormat
-from .shapes import Answer, ApiFormat, Ask, Fail, Json, Reply, Slicer
+from .shapes import Answer, ApiFormat, Ask, Fail, Json, Reply, Slicer, refused
 from .spoiling import HUGE_CHUNK_TOKENS, spoil
 from .stats import Stats
 
@@ -54,7 +54,7 @@ class Engine:
         self.stats = Stats()
         self.plan = FaultPlan(config.faults, config.schedule)
         self._author = Author(seed, name)
-        self._seed = seed
+        self.seed = seed
         self._answered = answered  # prompts answered by any provider: a second answer is a duplicate
         self._number = 0
         self._reseed()
@@ -78,8 +78,8 @@ class Engine:
 
     def _reseed(self) -> None:
         # two generators, so that faults depend only on the order in which calls arrive
-        self._fault_rng = random.Random(f"faults:{self._seed}:{self.name}")
-        self._jitter_rng = random.Random(f"jitter:{self._seed}:{self.name}")
+        self._fault_rng = random.Random(f"faults:{self.seed}:{self.name}")
+        self._jitter_rng = random.Random(f"jitter:{self.seed}:{self.name}")
 
     # -- the course of a call --
 
@@ -115,24 +115,52 @@ class Engine:
         """Admit the call and write its answer. `headers` gets those of limits, even if it raises Fail."""
         config, author = self.config, self._author
         input_tokens = author.input_tokens(ask, config)
-        if self.api_format.name == "anthropic" or ask.marks_only:
-            cache = author.marked_cache(ask, config)
-        else:
-            cache = author.prefix_cache(ask, input_tokens, config)
+        cache = self._cache_use(ask, input_tokens)
         cost = self._admit(ask, input_tokens, cache, headers)
         if fault in IN_A_STREAM and ask.stream is None:
             fault = None
         if fault is not None:
             self._fail_if_error(fault, ask, input_tokens, cost)
-        digest = author.digest(ask)
-        if ask.embeds:
-            self.stats.admitted_input_tokens += input_tokens
-            return Call(ask, Reply("", "stop", input_tokens, 0), digest, cache, fault, headers)
-        reply = author.reply(ask, digest, input_tokens, config, cache)
-        if fault is not None:
-            spoil(ask, reply, fault, config, blocks_prompts=self.api_format.blocks_prompts)
+        call = self._write(ask, input_tokens, cache, fault)
+        call.headers = headers
         self.stats.admitted_input_tokens += input_tokens
-        return Call(ask, reply, digest, cache, fault, headers)
+        return call
+
+    def _cache_use(self, ask: Ask, input_tokens: int) -> CacheUse:
+        if self.api_format.name == "anthropic" or ask.marks_only:
+            return self._author.marked_cache(ask, self.config)
+        return self._author.prefix_cache(ask, input_tokens, self.config)
+
+    def _write(self, ask: Ask, input_tokens: int, cache: CacheUse, fault: str | None) -> Call:
+        """The answer, spoiled by a fault that shows in it."""
+        digest = self._author.digest(ask)
+        if ask.embeds:
+            return Call(ask, Reply("", "stop", input_tokens, 0), digest, cache, fault)
+        reply = self._author.reply(ask, digest, input_tokens, self.config, cache)
+        if fault is not None:
+            spoil(ask, reply, fault, self.config, blocks_prompts=self.api_format.blocks_prompts)
+        return Call(ask, reply, digest, cache, fault)
+
+    def row(self, body: Json, kind: str, model: str, fault: str | None) -> Call:
+        """The answer to a row of a batch: checked and written like a live one, but without limits.
+
+        Raises Fail where the provider does not take it, or where the fault is an error.
+        """
+        ask = read_body(self.api_format, body, kind, model, {})
+        if ask.stream is not None:
+            raise refused("Streaming is not supported in a batch.", "stream")
+        input_tokens = self._author.input_tokens(ask, self.config)
+        check(ask, self.api_format, self.config, input_tokens)
+        if fault is not None and not self._shows_in_the_answer(fault):
+            window = self.config.context_window
+            raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
+        call = self._write(ask, input_tokens, self._cache_use(ask, input_tokens), fault)
+        self._author.remember(call.cache)
+        return call
+
+    def row_tokens(self, body: Json, kind: str, model: str) -> int:
+        """The input tokens of a row of a batch. Raises Fail where the provider does not take it."""
+        return self._author.input_tokens(read_body(self.api_format, body, kind, model, {}), self.config)
 
     def produced(self, call: Call, output_tokens: int) -> None:
         """Charge output; for a stream that the client left, what had been produced by then."""
@@ -148,9 +176,13 @@ class Engine:
         if call.fault in ("empty", "no_stop_reason") or call.ask.embeds:
             return
         self.stats.answer(call.ask.model, call.reply.input_tokens, call.reply.output_tokens)
-        if call.digest in self._answered:
-            self.stats.answered_duplicates += 1
-        self._answered.add(call.digest)
+        self.stats.answered_duplicates += self.note_answer(call.digest)
+
+    def note_answer(self, digest: int) -> bool:
+        """Remember that a prompt was answered; whether any provider had answered it before."""
+        was_answered = digest in self._answered
+        self._answered.add(digest)
+        return was_answered
 
     def delay_factor(self) -> float:
         """A lognormal factor for the latency of one call."""
@@ -189,11 +221,14 @@ class Engine:
     def _fail_if_error(self, fault: str, ask: Ask, input_tokens: int, cost: Cost) -> None:
         """Raises Fail for a fault that is answered by an error, charged as the provider charges errors."""
         self.stats.by_fault[fault] += 1
-        if fault in IN_THE_ANSWER or (fault == "content_policy" and self.api_format.blocks_prompts):
+        if self._shows_in_the_answer(fault):
             return
         self._gate.refund(ask.model, cost, self.clock.now(), with_request=fault in REFUSED_BY_LIMIT)
         window = self.config.context_window
         raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
+
+    def _shows_in_the_answer(self, fault: str) -> bool:
+        return fault in IN_THE_ANSWER or (fault == "content_policy" and self.api_format.blocks_prompts)
 
     def error(
         self, fail: Fail, method: str, path: str, headers: Mapping[str, str] | None = None
@@ -223,4 +258,4 @@ class Engine:
     def ident(self) -> str:
         """A new id for an answer; equal runs give equal ids."""
         self._number += 1
-        return f"{self._seed:x}{self._number:010x}"
+        return f"{self.seed:x}{self._number:010x}"

@@ -54,6 +54,9 @@ _ERRORS: Mapping[str, tuple[int, str, str]] = {
     ),
     "sampling_refused": (400, "INVALID_ARGUMENT", "{param} is not supported for this model."),
     "bad_request": (400, "INVALID_ARGUMENT", "{message}"),
+    "queue_full": (429, "RESOURCE_EXHAUSTED", "{message}"),
+    "no_such_file": (403, "PERMISSION_DENIED", "{message}"),
+    "no_such": (404, "NOT_FOUND", "{message}"),
 }
 
 

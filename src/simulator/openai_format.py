@@ -115,6 +115,8 @@ _ERRORS: Mapping[str, tuple[int, str, str | None, str | None, str]] = {
         "Unsupported parameter: '{param}' is not supported with this model.{hint}",
     ),
     "bad_request": (400, _BAD, None, "{param}", "{message}"),
+    "no_such": (404, _BAD, None, "{param}", "{message}"),
+    "conflict": (409, _BAD, None, None, "{message}"),
 }
 
 

@@ -78,8 +78,16 @@ class SimulatorProcess:
         """Merge `change` into a provider's configuration, None removes a key. Raises RuntimeError."""
         return self._call("PATCH", f"/providers/{provider}", change)
 
+    def batch_clock(self, *, factor: float | None = None, advance_s: float = 0.0) -> dict[str, Any]:
+        """Run the clock of batches `factor` times as fast, jump forward. Its state. Raises RuntimeError."""
+        return self._call("POST", "/batch-clock", {"factor": factor, "advance_s": advance_s})
+
+    def batch_fault(self, provider: str, fault: str, *, times: int = 1) -> None:
+        """The next requests to the provider's batch endpoints that can meet this fault do. RuntimeError."""
+        self._call("POST", f"/providers/{provider}/batch-faults", {"fault": fault, "times": times})
+
     def reset(self) -> None:
-        """Counters, clock and buckets as at the start."""
+        """Counters, clocks and buckets as at the start, without batches and files."""
         self._call("POST", "/reset", {})
 
     def close(self) -> None:

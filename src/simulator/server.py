@@ -14,11 +14,13 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from .batches.clock import BatchClock
+from .batches.server import BatchServer, Broken
 from .checks import check_key
 from .config import ProviderConfig
 from .engine import Engine
 from .faults import BEFORE_READING
-from .net import HOST, Clock, Listener, reset_connection, whole
+from .net import HOST, Listener, reset_connection, whole
 from .sending import Sender
 from .shapes import Answer, Fail
 from .stats import Stats
@@ -36,12 +38,11 @@ DEFAULT_MODELS = {
 class ProviderServer:
     """One provider: its port and its connections."""
 
-    def __init__(
-        self, name: str, config: ProviderConfig, seed: int, clock: Clock, answered: set[int]
-    ) -> None:
-        self.engine = Engine(name, config, seed, clock, answered)
-        self.clock = clock
-        self.listener = Listener(config.port)
+    def __init__(self, engine: Engine, batch_clock: BatchClock, paid: set[str]) -> None:
+        self.engine = engine
+        self.batches = BatchServer(engine, batch_clock, paid)
+        self.clock = engine.clock
+        self.listener = Listener(engine.config.port)
         self._sender = Sender(self.engine)
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -83,6 +84,7 @@ class ProviderServer:
     def reset(self) -> None:
         """Set counters to zero, fill buckets, reseed, clear the cache and drop calls that hang."""
         self.engine.reset()
+        self.batches.reset()
         self._sender.drop()
         self.follow_schedule()
 
@@ -139,7 +141,7 @@ class ProviderServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         route = self.engine.api_format.route(request.method, request.path)
         if route is None:
-            return self._error(request, Fail("not_found"))
+            return await self._batch(request)
         kind, model = route
         if kind in ("models", "model"):
             return await self._list_models(request, model)
@@ -152,6 +154,15 @@ class ProviderServer:
         finally:
             stats.leave(run, self.clock.t(), outcome)
         return response
+
+    async def _batch(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Batches and their files, and pages that the provider does not have."""
+        try:
+            return await self.batches.handle(request)
+        except Broken as broken:
+            return (await self._break(request, broken.fault))[0]
+        except Fail as fail:
+            return self._error(request, fail)
 
     async def _list_models(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
         engine = self.engine

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .batches.clock import BatchClock
 from .config import Config, ProviderConfig, merge, parse_provider
+from .engine import Engine
 from .net import Clock
 from .server import ProviderServer
 from .shapes import Json
@@ -16,12 +18,16 @@ class Simulator:
     def __init__(self, config: Config, raw: Json) -> None:
         self.seed = config.seed
         self.clock = Clock()
-        self.answered: set[int] = set()
+        self.batch_clock = BatchClock(self.clock, config.batch_clock_factor)
+        self._answered: set[int] = set()
+        self._paid: set[str] = set()
         self._raw: dict[str, Json] = {
             name: dict((raw.get("providers") or {}).get(name, {})) for name in config.providers
         }
         self.providers = {
-            name: ProviderServer(name, own, config.seed, self.clock, self.answered)
+            name: ProviderServer(
+                Engine(name, own, config.seed, self.clock, self._answered), self.batch_clock, self._paid
+            )
             for name, own in config.providers.items()
         }
 
@@ -45,9 +51,11 @@ class Simulator:
         return config
 
     def reset(self) -> None:
-        """Clock, counters and buckets as at the start; the configuration stays."""
+        """Clocks, counters and buckets as at the start, without batches; the configuration stays."""
         self.clock.reset()
-        self.answered.clear()
+        self.batch_clock.reset()
+        self._answered.clear()
+        self._paid.clear()
         for provider in self.providers.values():
             provider.reset()
 
@@ -56,6 +64,10 @@ class Simulator:
         for provider in self.providers.values():
             provider.end()
 
-    def stats(self) -> dict[str, Any]:
+    async def stats(self) -> dict[str, Any]:
         """The counters of every provider, for JSON."""
-        return {name: provider.stats.as_json() for name, provider in self.providers.items()}
+        found = {}
+        for name, provider in self.providers.items():
+            await provider.batches.store.settle_all()
+            found[name] = {**provider.stats.as_json(), "batches": provider.batches.store.stats.as_json()}
+        return found

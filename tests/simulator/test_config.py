@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from src.simulator.batches.faults import ACTIONS, EFFECTS
+from src.simulator.batches.settings import BatchSettings, Turnaround
 from src.simulator.config import Latency, Limits, OutputTokens, ProviderConfig, merge, parse
 from src.simulator.faults import FAULTS, FaultWindow
 from src.simulator.process import PROJECT_ROOT
@@ -58,6 +60,24 @@ def provider(**row: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        pytest.param(
+            {"batch_clock_factor": -1}, "batch_clock_factor: expected a number of at least 0", id="clock"
+        ),
+        pytest.param(
+            provider(batches={"faults": {"create_rest": 1}}), "did you mean 'create_reset'?", id="batch fault"
+        ),
+        pytest.param(
+            provider(batches={"row_faults": {"bad_gateway": 1}}),
+            "unknown fault 'bad_gateway'",
+            id="row fault",
+        ),
+        pytest.param(
+            provider(batches={"turnaround": {"p90_s": 60}}), "turnaround: p90_s is below median_s", id="p90"
+        ),
+        pytest.param(
+            provider(batches={"max_queued_rows": 5}), "max_queued_rows is not a limit of openai", id="foreign"
+        ),
+        pytest.param(provider(batches={"expiring": 1.5}), "a number of at most 1", id="share"),
         pytest.param([], "configuration: expected an object, got []", id="not an object"),
         pytest.param(
             {"providrs": {}}, "unknown key 'providrs', did you mean 'providers'?", id="top-level key"
@@ -148,6 +168,9 @@ def test_a_patch_merges_objects_replaces_lists_and_removes_by_null() -> None:
 
 def test_the_documentation_names_every_key_and_fault() -> None:
     text = (PROJECT_ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
-    for table in (ProviderConfig, Limits, Latency, OutputTokens, FaultWindow):
+    for table in (ProviderConfig, Limits, Latency, OutputTokens, FaultWindow, BatchSettings, Turnaround):
         assert [each.name for each in fields(table) if f"`{each.name}`" not in text.replace('"', "`")] == []
     assert [fault for fault in FAULTS if f"`{fault}`" not in text] == []
+    assert [name for name in ACTIONS if f"`{name}`" not in text] == []
+    assert [name for name in EFFECTS if f"`_{name}`" not in text] == []
+    assert "`batch_clock_factor`" in text
