@@ -28,15 +28,34 @@ SCHEMA_FRAME_CHARS = 400  # what a provider, or a prompt, puts around a schema
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands. `queued` and `running` are open, the others final."""
+    """Where a task stands.
+
+        queued      waits for an orchestrator to claim it
+        running     claimed by an orchestrator, for a live call
+        deferred    waits for a place in a provider's batch, or to be queued for a live call
+        batched     in a batch at a provider, whatever becomes of the orchestrator
+
+    These four are open, the others final.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
+    DEFERRED = "deferred"
+    BATCHED = "batched"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REFUSED = "refused"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self not in OPEN_STATUSES
+
+
+LIVE_STATUSES = (TaskStatus.QUEUED, TaskStatus.RUNNING)  # on the way to a live call
+OPEN_STATUSES = (*LIVE_STATUSES, TaskStatus.DEFERRED, TaskStatus.BATCHED)
 
 
 class Outcome(StrEnum):

@@ -20,12 +20,11 @@ from ..core.plans import Plan, TaskSample
 from ..errors import InputError
 from ..formatting import money, plural, shortened
 from ..package import program
-from ..records import NANOS_PER_USD, Task
+from ..records import NANOS_PER_USD, OPEN_STATUSES, Task
 from ..settings import Settings
 from .plan import SLOW_FROM, plan_sample
 from .plan_text import models_text, short_lines
 from .preflight import Preflight
-from .progress_counts import OPEN_STATUSES
 from .session import Session
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..records import ProviderSnapshot, Result, TaskStatus
+from ..records import OPEN_STATUSES, ProviderSnapshot, Result, TaskStatus
 
 if TYPE_CHECKING:
     from ..core.plans import Plan
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 RATE_WINDOW_S = 60.0
 BEST_OVER_S = 10.0  # a burst at the start is no rate
 REASONS_KEPT = 5
-OPEN_STATUSES = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
 
 
 @dataclass(slots=True)

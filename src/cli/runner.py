@@ -19,7 +19,7 @@ from ..core.budget_keeper import keep_cap as keep_cap_of
 from ..core.budget_keeper import kept_caps
 from ..errors import StoreError
 from ..formatting import plural
-from ..records import NANOS_PER_USD, TaskStatus
+from ..records import NANOS_PER_USD, OPEN_STATUSES
 from ..stop_signals import HANGUP, drop_lost_terminals, stop_signals
 from .exit_codes import STOPPED as EXIT_STOPPED
 from .exit_codes import STORE_UNAVAILABLE
@@ -84,7 +84,8 @@ def run_orchestrator(
         remedy = "use -o FILE to go on" if sink.is_closed else "run the same command again to write them"
         raise StoreError(f"{sink.error}: {remedy}")
     if report.stopped == BUDGET:
-        left = session.store.reports.task_counts(options.batch).get(TaskStatus.QUEUED, 0)
+        counts = session.store.reports.task_counts(options.batch)
+        left = sum(counts[status] for status in OPEN_STATUSES)
         session.note(_spent_text(report, left, is_one_batch=options.batch is not None))
     elif (error := report.error()) is not None:
         raise error

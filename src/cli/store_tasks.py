@@ -12,9 +12,9 @@ from ..core.results import ResultsFile
 from ..core.store import AddReport
 from ..errors import InputError, StoreError
 from ..formatting import plural, shortened
-from ..records import Task
+from ..records import OPEN_STATUSES, Task
 from .batch import Batch, lines_of
-from .progress_counts import OPEN_STATUSES, ProgressCounts
+from .progress_counts import ProgressCounts
 from .read_progress import ReadProgress
 from .rerun import NO_RERUN, STATUSES, RerunOptions
 from .session import Session

@@ -24,11 +24,11 @@ from ..core.leadership import active_orchestrator
 from ..core.results import encode_row, result_row
 from ..errors import InputError, StoreError
 from ..logging_setup import set_up_logging
-from ..records import Result, Task, TaskStatus
+from ..records import OPEN_STATUSES, Result, Task, TaskStatus
 from ..storable import clean
 from .console import Console
 from .exit_codes import SOME_UNANSWERED
-from .progress_counts import OPEN_STATUSES, ProgressCounts
+from .progress_counts import ProgressCounts
 from .result_sink import ResultSink
 from .runner import keep_cap, run_orchestrator
 from .session import Options, Session, headline, prepare, session

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..formatting import duration, money, percent, plural, share
-from ..records import NANOS_PER_USD, TaskStatus
+from ..records import NANOS_PER_USD, OPEN_STATUSES, TaskStatus
 from .console import fitting, print_line, rich_console
-from .progress_counts import OPEN_STATUSES, ProgressCounts
+from .progress_counts import ProgressCounts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -192,7 +192,7 @@ def _unanswered_lines(summary: Summary, reasons: Sequence[str]) -> Iterator[str]
     unanswered = {
         status: n
         for status, n in summary.counts.items()
-        if n and status not in OPEN_STATUSES | {TaskStatus.SUCCEEDED}
+        if n and status not in (*OPEN_STATUSES, TaskStatus.SUCCEEDED)
     }
     if unanswered:
         yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in unanswered.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records import TaskStatus
+from ..records import OPEN_STATUSES
 from .calls import CallRunner
 from .claims import TaskClaims
 from .result_writer import ResultWriter
@@ -48,5 +48,5 @@ class CompletionCheck:
         if not self.is_idle:
             return False
         session = self._session
-        open_tasks = await session.thread.insist(session.store.reports.task_counts, session.batch)
-        return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))
+        counts = await session.thread.insist(session.store.reports.task_counts, session.batch)
+        return not any(counts[status] for status in OPEN_STATUSES)

@@ -21,7 +21,7 @@ from werkzeug.http import quote_etag
 
 from ..core.store import TaskDetail
 from ..errors import StoreError
-from ..records import Task
+from ..records import OPEN_STATUSES, Task
 from . import provider_actions, task_actions, visibility
 from .bodies import (
     BatchBody,
@@ -47,7 +47,6 @@ from .presenters.tasks import batch_view, task_detail_json, task_json, task_list
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
-from .task_states import OPEN_STATUSES
 
 health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")

@@ -18,7 +18,15 @@ from flask import Blueprint, Response, request
 from ..core.store import CallSums
 from ..core.store.histogram import upper_bounds_s
 from ..model_catalogue import listed_models
-from ..records import LOCAL, NANOS_PER_USD, Outcome, ProviderCondition, RefusalKind, TaskStatus
+from ..records import (
+    LOCAL,
+    NANOS_PER_USD,
+    OPEN_STATUSES,
+    Outcome,
+    ProviderCondition,
+    RefusalKind,
+    TaskStatus,
+)
 from ..settings import TIERS
 from ..tokens import OWNER
 from .context import AppContext, app_context
@@ -34,6 +42,7 @@ TEXT_FRESH_S = 1.0
 OTHER = "other"
 BUCKET_EVERY = 2  # bins of the store's histogram
 _OPEN_STATES = frozenset({ProviderCondition.OPEN, ProviderCondition.HALF_OPEN})
+_NOT_CLAIMED = tuple(status for status in OPEN_STATUSES if status is not TaskStatus.RUNNING)
 _PERIODS = {"day": "daily", "month": "monthly", "total": "total"}
 Key = tuple[str, str, str]  # provider, model, submitter
 
@@ -160,10 +169,12 @@ def _tasks(context: AppContext, view: PoolView) -> Iterator[Metric]:
 
     waiting = GaugeMetricFamily(
         "orchestrator_tasks_waiting",
-        "Tasks that wait, by what they wait for; `queued`: in the database, not yet looked at.",
+        "Tasks that wait, by what they wait for; `queued`: in the database, not yet looked at; "
+        "`deferred`: for a provider's batch; `batched`: in one.",
         labels=["reason"],
     )
-    reasons: Counter[str] = Counter({"queued": context.store.reports.task_counts()[TaskStatus.QUEUED]})
+    counts = context.store.reports.task_counts()
+    reasons: Counter[str] = Counter({str(status): counts[status] for status in _NOT_CLAIMED})
     for wait in view.waiting_for:
         reasons[str(wait.kind)] += wait.tasks
     listed = sum(wait.tasks for wait in view.waiting_for)

@@ -20,12 +20,11 @@ from ..core.intake import (
 )
 from ..core.store import AddReport, BatchRow, FailureReason, TaskDetail, TaskSelection
 from ..errors import InputError
-from ..records import RUNS, Task, TaskStatus
+from ..records import OPEN_STATUSES, RUNS, Task, TaskStatus
 from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
 from .presenters.batches import RETRIED
 from .presenters.pool import callable_providers, pool_view
 from .problems import Problem
-from .task_states import OPEN_STATUSES
 from .visibility import find_batch, is_own_batch, is_visible
 
 MAX_WARNINGS = 20

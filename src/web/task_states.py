@@ -1,7 +1,8 @@
 """The states of a task, as pages and API name them.
 
 The store knows `queued` and `running`, which means claimed by an orchestrator. Most claimed tasks still
-wait there, so people see `waiting` and `in_flight` instead.
+wait there, so people see `waiting` and `in_flight` instead. Tasks that may go into a provider's batch are
+`deferred` until they do, and `batched` while they are there.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 
 from ..core.store import TaskRow
-from ..records import TaskStatus
-
-OPEN_STATUSES = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+from ..records import LIVE_STATUSES, TaskStatus
 
 
 class TaskState(StrEnum):
-    """A task as people see it. The final states are those of the store."""
+    """A task as people see it. The other states are those of the store."""
 
     WAITING = "waiting"
     IN_FLIGHT = "in_flight"
+    DEFERRED = "deferred"
+    BATCHED = "batched"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REFUSED = "refused"
@@ -29,7 +30,7 @@ class TaskState(StrEnum):
 
 def state_of(row: TaskRow, in_flight: Collection[int]) -> TaskState:
     """The state of a task. `in_flight` are the rows of all tasks whose call has left."""
-    if row.status not in OPEN_STATUSES:
+    if row.status not in LIVE_STATUSES:
         return TaskState(row.status.value)
     return TaskState.IN_FLIGHT if row.row in in_flight else TaskState.WAITING
 
@@ -40,7 +41,7 @@ def statuses_of(wanted: TaskStatus | TaskState | None) -> Sequence[TaskStatus]:
         case None:
             return ()
         case TaskState.WAITING:
-            return OPEN_STATUSES
+            return LIVE_STATUSES
         case TaskState.IN_FLIGHT:
             return (TaskStatus.RUNNING,)
         case _:

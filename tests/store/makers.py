@@ -113,7 +113,7 @@ def _assert_counts(store: Store, task_rows: list[Any]) -> None:
 def _assert_task_sums(store: Store, task_rows: list[Any]) -> None:
     true: dict[tuple[Any, ...], list[int]] = {}
     for row in task_rows:
-        if row.status not in ("queued", "running"):
+        if TaskStatus(row.status).is_final:
             finished = FinishedTask.of_row(row, TaskStatus(row.status), row.baseline_nanos)
             add_task(
                 true.setdefault((row.batch_id, row.agent, row.tier), [0] * len(schema.TASK_COLUMNS)), finished
@@ -133,7 +133,7 @@ def _assert_day_sums(store: Store) -> None:
 
 def _assert_backlog(store: Store, task_rows: list[Any]) -> None:
     """Every ended task that has its content is either in the search's backlog or in its index."""
-    ended = {row.task_row for row in task_rows if row.status not in ("queued", "running")}
+    ended = {row.task_row for row in task_rows if TaskStatus(row.status).is_final}
     backlog = {row.task_row for row in rows_of(store, schema.search_backlog)}
     assert backlog <= ended
     with_content = ended & {row.task_row for row in rows_of(store, schema.prompts)}

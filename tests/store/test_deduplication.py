@@ -229,7 +229,7 @@ def test_duplicates_of_a_poisoned_task_fail_with_it(store: Store) -> None:
 # ------------------------------------------------------------------ in whatever order
 
 IDS = [f"t{i}" for i in range(9)]
-FINAL = [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
+FINAL = [s for s in TaskStatus if s.is_final]
 some_ids = st.sets(st.sampled_from(IDS), min_size=1, max_size=5)
 prompts = st.sampled_from(["one", "two"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from src.core.store import Store
 from src.errors import StoreError
-from src.records import Outcome, Result, TaskStatus
+from src.records import OPEN_STATUSES, Outcome, Result, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks, with_claims
 
@@ -30,16 +30,14 @@ def test_a_result_is_read_as_it_was_written(store: Store) -> None:
     assert stored.result.cost_nanos is None
 
 
-@pytest.mark.parametrize(
-    "status", [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
-)
+@pytest.mark.parametrize("status", [s for s in TaskStatus if s.is_final])
 def test_each_final_status_is_counted(store: Store, status: TaskStatus) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task, status=status)])
     assert store.reports.task_counts("b") == dict.fromkeys(TaskStatus, 0) | {status: 1}
 
 
-@pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.RUNNING])
+@pytest.mark.parametrize("status", OPEN_STATUSES)
 def test_a_result_with_an_open_status_is_an_error(store: Store, status: TaskStatus) -> None:
     (task,) = with_claims(store, a_task())
     with pytest.raises(StoreError, match="is final, not"):

@@ -19,7 +19,7 @@ from src.records import Attempt, Outcome, Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, register
 
-FINAL = [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
+FINAL = [s for s in TaskStatus if s.is_final]
 IDS = [f"t{i}" for i in range(12)]
 MAX_CLAIMS = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import TaskStatus
+from ...records import OPEN_STATUSES, TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers
@@ -19,7 +19,6 @@ from .sums import CallSums
 
 SEARCHED = 4_000  # rows that a search for failures looks at
 _B, _C, _T, _A = schema.batches.c, schema.task_counts.c, schema.tasks.c, schema.attempts.c
-_OPEN = (TaskStatus.QUEUED.value, TaskStatus.RUNNING.value)
 _WITH_ERROR = (TaskStatus.FAILED, TaskStatus.REFUSED)
 
 
@@ -51,7 +50,7 @@ class Batches:
     def with_open_tasks(self, limit: int = 20, *, submitter: str = "") -> list[BatchRow]:
         """The batches that have tasks to be answered, the oldest first."""
         has_open = sa.select(_C.batch_id).where(
-            _C.status.in_(_OPEN), _C.tasks > 0, _C.batch_id != schema.ALL_BATCHES
+            _C.status.in_(OPEN_STATUSES), _C.tasks > 0, _C.batch_id != schema.ALL_BATCHES
         )
         query = sa.select(schema.batches).where(_B.id.in_(has_open)).order_by(_B.id).limit(limit)
         if submitter:

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from ...records import Result, TaskStatus
+from ...records import OPEN_STATUSES, Result, TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers
@@ -31,13 +31,13 @@ from .schema import IS_DUPLICATE, IS_QUEUED
 from .search_index import SearchIndex
 
 DUPLICATES_AT_ONCE = 500  # in one transaction, and in memory
-CAN_BE_PRIMARY = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCEEDED})
+CAN_BE_PRIMARY = frozenset({*OPEN_STATUSES, TaskStatus.SUCCEEDED})
 _T = schema.tasks.c
 _L = schema.dedup_primaries.c
 _Primary = schema.tasks.alias("primary")
 _HAS_ANSWER = sa.exists().where(schema.answers.c.task_row == _T.task_row)
 _IS_WAITING = sa.and_(IS_QUEUED, IS_DUPLICATE)
-_PRIMARY_HAS_ENDED = _Primary.c.status.not_in([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value])
+_PRIMARY_HAS_ENDED = _Primary.c.status.not_in(OPEN_STATUSES)
 
 # What a duplicate takes over from its primary, in the order of `_END`.
 _TAKEN = (

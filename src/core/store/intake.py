@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import LOCAL, Task, TaskStatus
+from ...records import LOCAL, OPEN_STATUSES, Task, TaskStatus
 from . import schema
 from .codec import dumps, encode_task
 from .database import Database
@@ -59,7 +59,7 @@ class _ChangeRule:
 
 
 _LEAVE_CHANGED = _ChangeRule()
-_REPLACE_ENDED = _ChangeRule(frozenset(TaskStatus) - {TaskStatus.RUNNING})  # the queued ones too
+_REPLACE_ENDED = _ChangeRule(frozenset(TaskStatus) - {TaskStatus.RUNNING, TaskStatus.BATCHED})
 _REPLACE_QUEUED = _ChangeRule(frozenset([TaskStatus.QUEUED]), adopts=True)
 
 
@@ -124,7 +124,7 @@ class Intake:
         Tasks run that are new or open, that ended in one of `statuses`, that are `truncated`, or, with
         `changed`, that have other content now.
         """
-        again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
+        again = {*OPEN_STATUSES, *statuses}
         to_run, other = [], []
         cut: list[str] = []
         new = 0
@@ -262,7 +262,7 @@ class Intake:
     ) -> set[_Key]:
         """Replace the content of stored tasks that do not run and queue them again; returns their keys."""
         chosen = {item.key: (item, old) for item in reversed(changed) if (old := _stored(known[item.key]))}
-        ended = [old.row for _, old in chosen.values() if old.status is not TaskStatus.QUEUED]
+        ended = [old.row for _, old in chosen.values() if old.status.is_final]
         if ended:
             self._transitions.reopen(connection, ended, now, keep_ends=False)
         for item, old in chosen.values():

@@ -35,7 +35,6 @@ from .search_index import SearchIndex
 from .transitions import Transitions
 
 _T = schema.tasks.c
-_OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 _BOOK_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
 
 
@@ -164,7 +163,7 @@ class Queue:
         StoreError for a result whose status is not final.
         """
         for result in results:
-            if result.status in _OPEN:
+            if not result.status.is_final:
                 raise StoreError(f"task {result.task.id!r}: a result is final, not {result.status}")
         me = self._ids.orchestrator_id(incarnation)
         if not results:

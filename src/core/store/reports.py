@@ -19,7 +19,7 @@ from .loading import Loader, batch_rows, task_counts
 from .reconnecting import reconnecting
 from .rollups import CALL_SUMS, MINUTES_A_DAY, WAIT_SUMS, sums_of
 from .rows import BatchRow, PromptSize
-from .schema import IS_QUEUED, IS_RUNNING, RUNS_ITSELF
+from .schema import IS_DEFERRED, IS_QUEUED, IS_RUNNING, RUNS_ITSELF
 from .sums import CallSums, Summary, TaskSums, UsageRow, WaitSums
 
 GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "half_hour", "hour", "day"]
@@ -126,10 +126,11 @@ class Reports:
     def open_tasks(self, at_most: int) -> tuple[int, list[Task]]:
         """The number of open tasks that need a call, and an even sample of up to `at_most` of them.
 
-        Duplicates that wait for their primary are left out: they cost nothing.
+        Duplicates that wait for their primary are left out, since they cost nothing, and so are tasks in a
+        provider's batch, which are paid for.
         """
         row = schema.tasks.c.task_row
-        query = sa.select(row).where(sa.or_(IS_QUEUED, IS_RUNNING), RUNS_ITSELF).order_by(row)
+        query = sa.select(row).where(sa.or_(IS_QUEUED, IS_RUNNING, IS_DEFERRED), RUNS_ITSELF).order_by(row)
         with self._database.reading() as connection:
             rows = list(connection.execute(query).scalars())
             every = max(1, math.ceil(len(rows) / at_most))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...messages import ContentPart
-from ...records import Attempt, Event, Result, Task, TaskStatus
+from ...records import LIVE_STATUSES, OPEN_STATUSES, Attempt, Event, Result, Task, TaskStatus
 
 CHANGED_SHOWN = 20  # ids in a report
 
@@ -66,7 +66,12 @@ class BatchRow:
     @property
     def open_tasks(self) -> int:
         """Those that have not ended."""
-        return self.counts[TaskStatus.QUEUED] + self.counts[TaskStatus.RUNNING]
+        return sum(self.counts[status] for status in OPEN_STATUSES)
+
+    @property
+    def live_tasks(self) -> int:
+        """Those on the way to a live call."""
+        return sum(self.counts[status] for status in LIVE_STATUSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +265,7 @@ class TaskRow:
     @property
     def finished_at(self) -> float | None:
         """When the task ended, epoch seconds; None while it is open."""
-        return None if self.status in (TaskStatus.QUEUED, TaskStatus.RUNNING) else self.since
+        return self.since if self.status.is_final else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from sqlalchemy import (
     text,
 )
 
+from ...records import OPEN_STATUSES
 from .control_schema import (
     THE_LEADERSHIP,
     RowId,
@@ -134,10 +135,12 @@ tasks = Table(
 
 IS_QUEUED = tasks.c.status == literal_column("'queued'")  # not a parameter, which would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
+IS_DEFERRED = tasks.c.status == literal_column("'deferred'")
+IS_BATCHED = tasks.c.status == literal_column("'batched'")
 RUNS_ITSELF = tasks.c.primary_row.is_(None)
 IS_DUPLICATE = tasks.c.primary_row.is_not(None)
 IS_TRUNCATED = tasks.c.truncated == literal_column("1")
-IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
+IS_FINAL = tasks.c.status.not_in([literal_column(f"'{status}'") for status in OPEN_STATUSES])
 
 _QUEUED = text("status = 'queued' AND primary_row IS NULL")
 _QUEUED_WITH_DEADLINE = text("status = 'queued' AND primary_row IS NULL AND deadline_at IS NOT NULL")
@@ -245,6 +248,8 @@ __all__ = [
     "ALL_BATCHES",
     "CALL_COLUMNS",
     "HISTOGRAM_COLUMNS",
+    "IS_BATCHED",
+    "IS_DEFERRED",
     "IS_DUPLICATE",
     "IS_FINAL",
     "IS_QUEUED",

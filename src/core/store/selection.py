@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import TaskStatus
+from ...records import OPEN_STATUSES, TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers, TaskStream
@@ -62,7 +62,7 @@ class TaskSelection:
 
 
 EVERY_TASK = TaskSelection()
-ENDED = tuple(status for status in TaskStatus if status not in (TaskStatus.QUEUED, TaskStatus.RUNNING))
+ENDED = tuple(status for status in TaskStatus if status not in OPEN_STATUSES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Tasks:
             attempts = self._loader.attempts(connection, [row.task_row]).get(row.task_row, ())
             earlier = _earlier_ends(connection, row.task_row)
         stream = self._ids.stream_by_id(row.stream_id)
-        is_final = row.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING)
+        is_final = TaskStatus(row.status).is_final
         result = result_from(row, stream, attempts) if is_final else None
         return TaskDetail(_task_row(row, stream), task_from(row, stream), attempts, result, earlier)
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from ...records import TaskStatus
+from ...records import OPEN_STATUSES, TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers, TaskStream
@@ -178,7 +178,7 @@ class Transitions:
         is_open = sa.and_(
             primary.c.task_row == _T.primary_row,
             primary.c.content_hash == _T.content_hash,
-            primary.c.status.in_([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value]),
+            primary.c.status.in_(OPEN_STATUSES),
         )
         alone = sa.and_(_T.task_row.in_(rows), IS_DUPLICATE, ~sa.exists().where(is_open))
         connection.execute(sa.update(schema.tasks).where(alone).values(primary_row=None))

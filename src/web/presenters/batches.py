@@ -77,13 +77,13 @@ def _progress(context: AppContext, row: BatchRow, cost: CallSums) -> BatchProgre
     of_pool = pace(context)
     now, ended = context.now(), row.total - row.open_tasks
     own = context.batch_rates.rate_per_s(row.name, ended, now) if row.open_tasks else None
-    is_alone = row.open_tasks == of_pool.open_tasks
+    is_alone = row.live_tasks == of_pool.live_tasks
     rate = of_pool.rate_per_s if is_alone and row.open_tasks else own
     is_running = pool_view(context).orchestrator.running and row.open_tasks > 0
-    if not is_running:
+    if not is_running or row.live_tasks < row.open_tasks:  # the pace of live calls says nothing of batches
         left_s = None
     elif rate:
-        left_s = row.open_tasks / rate
+        left_s = row.live_tasks / rate
     else:
         left_s = of_pool.left_s
     return BatchProgress(

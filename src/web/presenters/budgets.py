@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...core.budget_keeper import budgets_from, gateway_limit_usd, kept_caps, spent_on
+from ...records import OPEN_STATUSES
 from ..context import AppContext
-from ..task_states import OPEN_STATUSES
 
 FRESH_S = 5.0  # sums over months
 LOW = 0.8

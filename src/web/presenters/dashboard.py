@@ -10,7 +10,14 @@ from typing import Any
 from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
 from ...formatting import duration, percent, plural, rough_duration
-from ...records import Event, ProviderCondition, RefusalKind, TaskStatus
+from ...records import (
+    LIVE_STATUSES,
+    OPEN_STATUSES,
+    Event,
+    ProviderCondition,
+    RefusalKind,
+    TaskStatus,
+)
 from ..context import AppContext
 from ..template_filters import state_word
 from .budgets import BudgetView, budget_views
@@ -142,7 +149,7 @@ def _dashboard_view(context: AppContext) -> DashboardView:
     counts, held = now_pace.counts, now_pace.held
     calling = min(pool.in_flight, counts["running"])
     budgets = budget_views(context)
-    waiting = now_pace.open_tasks - calling
+    waiting = now_pace.open_tasks - calling - counts["batched"]
     return DashboardView(
         simulated=context.simulated,
         pool=pool,
@@ -164,7 +171,7 @@ def _dashboard_view(context: AppContext) -> DashboardView:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the pool gets on. `left_s` is without the tasks that are held."""
+    """How fast the pool gets on. `left_s` is without tasks that are held, and those for batches."""
 
     counts: dict[str, int]  # of all tasks, by status
     held: HeldTasks | None
@@ -173,7 +180,11 @@ class Pace:
 
     @property
     def open_tasks(self) -> int:
-        return self.counts["queued"] + self.counts["running"]
+        return sum(self.counts[status] for status in OPEN_STATUSES)
+
+    @property
+    def live_tasks(self) -> int:
+        return sum(self.counts[status] for status in LIVE_STATUSES)
 
 
 def pace(context: AppContext) -> Pace:
@@ -185,7 +196,8 @@ def _pace(context: AppContext) -> Pace:
     pool = pool_view(context)
     counts = {status.value: number for status, number in context.store.reports.task_counts().items()}
     rate, held = rate_per_s(context, pool), held_of(pool)
-    going = max(0, counts["queued"] + counts["running"] - (held.tasks if held else 0))
+    live = sum(counts[status] for status in LIVE_STATUSES)
+    going = max(0, live - (held.tasks if held else 0))
     return Pace(counts, held, rate, going / rate if going and rate else None)
 
 

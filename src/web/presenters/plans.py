@@ -9,7 +9,7 @@ from ...core.forecast import Forecast
 from ...core.planning import RECORDS_S, make_plan
 from ...core.plans import TaskSample
 from ...core.virtual_pool import VirtualPool
-from ...records import TaskStatus
+from ...records import LIVE_STATUSES
 from ...refusal_text import wait_text
 from ..context import AppContext
 from .budgets import BudgetView, budget_views
@@ -61,7 +61,7 @@ class Sample(TaskSample):
         plan = make_plan(self.kept, virtual, forecast, now=now)
         plan = plan.for_all(self.count, self.every)
         counts = context.store.reports.task_counts()
-        ahead = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
+        ahead = sum(counts[status] for status in LIVE_STATUSES)
         over = _short_budget(context, submitter, plan.expected_nanos)
         return Expectation(
             tasks=self.count,

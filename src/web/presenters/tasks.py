@@ -10,10 +10,10 @@ from typing import Any
 from ...core.intake import QUEUE, written_calls, written_choice, written_messages, written_tools
 from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, EarlierEnd, TaskDetail, TaskRow, TaskSelection
-from ...records import Attempt, TaskStatus
+from ...records import OPEN_STATUSES, Attempt, TaskStatus
 from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
-from ..task_states import OPEN_STATUSES, TaskState, state_of, statuses_of
+from ..task_states import TaskState, state_of, statuses_of
 from ..visibility import is_own_batch
 from .conversation import PartView, TurnView, answer_parts, turns_of
 from .pool import pool_view
@@ -80,7 +80,7 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch with its progress; `open_tasks` are queued or running."""
+    """A batch with its progress. `live_tasks` are the open ones that are not for a provider's batch."""
 
     name: str
     source: str
@@ -88,6 +88,7 @@ class BatchView:
     created_at: float
     total: int
     open_tasks: int
+    live_tasks: int
     succeeded: int
     counts: dict[str, int]
 
@@ -209,7 +210,7 @@ def _attempt_step(attempt: Attempt, before: float) -> Step:
 def batch_view(row: BatchRow) -> BatchView:
     """The view of one batch."""
     counts = {status.value: number for status, number in row.counts.items()}
-    open_tasks = counts["queued"] + counts["running"]
+    open_tasks = row.open_tasks
     return BatchView(
         row.name,
         row.source,
@@ -217,6 +218,7 @@ def batch_view(row: BatchRow) -> BatchView:
         row.created_at,
         row.total,
         open_tasks,
+        row.live_tasks,
         counts["succeeded"],
         counts,
     )
