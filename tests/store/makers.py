@@ -99,6 +99,46 @@ def assert_sums_are_true(store: Store) -> None:
     assert {row.task_row: row.attempts for row in task_rows if row.attempts} == per_task
     for row in task_rows:
         assert (row.status == "running") == (row.claimed_by is not None)
+    _assert_deferrals(store, task_rows)
+    _assert_provider_batches(store, task_rows)
+
+
+def _assert_deferrals(store: Store, task_rows: list[Any]) -> None:
+    deferred = rows_of(store, schema.deferred_tasks)
+    assert {row.task_row for row in deferred} == {r.task_row for r in task_rows if r.status == "deferred"}
+    true: dict[int, list[int]] = {}
+    for row in deferred:
+        sums = true.setdefault(row.group_id, [0] * 5)
+        added = (1, row.text_chars, row.prompt_bytes, row.max_tokens or 0, row.max_tokens is None)
+        for place, value in enumerate(added):
+            sums[place] += value
+    stored = {
+        row.id: [row.rows, row.text_chars, row.prompt_bytes, row.max_tokens, row.unstated]
+        for row in rows_of(store, schema.deferral_groups)
+    }
+    assert stored == true
+
+
+def _assert_provider_batches(store: Store, task_rows: list[Any]) -> None:
+    rows = rows_of(store, schema.provider_batch_rows)
+    waited_for = Counter(row.task_row for row in rows if not row.released)
+    assert waited_for == Counter(row.task_row for row in task_rows if row.status == "batched")
+    reserved: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        reserved[row.provider_batch_id, row.stream_id] += row.reserved_nanos
+    stored = {
+        (row.provider_batch_id, row.stream_id): row.nanos for row in rows_of(store, schema.batch_reservations)
+    }
+    assert {key: nanos for key, nanos in stored.items() if nanos} == {k: n for k, n in reserved.items() if n}
+    for batch in rows_of(store, schema.provider_batches):
+        mine = [row for row in rows if row.provider_batch_id == batch.id]
+        assert batch.left_rows == sum(not row.released for row in mine)
+        assert batch.released_rows == sum(row.released for row in mine)
+        assert batch.reserved_nanos == sum(row.reserved_nanos for row in mine)
+        ended = batch.answered + batch.failed + batch.unanswered + batch.late
+        assert batch.rows == len(mine) + ended
+        if batch.state in ("collected", "failed"):
+            assert not mine
 
 
 def _assert_counts(store: Store, task_rows: list[Any]) -> None:

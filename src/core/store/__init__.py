@@ -5,6 +5,9 @@ A `Store` has one component for each duty, all over one `Database`:
     intake         add batches and tasks
     queue          claim, release and finish tasks: the work of an orchestrator
     direct_tasks   record tasks that were placed without the queue
+    deferrals      tasks that may go to a provider's batch, in groups
+    provider_batches  the life of batches at providers
+    batch_results  how the tasks of these batches end, or go on without them
     admin          cancel and retry tasks: changes that people make
     contents       purge prompts and answers, restore prompts
     deduplication  settle equal tasks that share one answer
@@ -19,9 +22,10 @@ A `Store` has one component for each duty, all over one `Database`:
     events         the log of events
     learned_state  what was learned about providers
 
-Below the components: transitions, ledger, ends, row_numbers, deduplication and search_index (inside a
-transaction), claim_order, loading, rollups, identifiers, codec, selection, search_text, rows, sums, schema,
-reconnecting, database, frozen, engine, lock, watch, migrate.
+Below the components: transitions, moving, batch_rows, provider_batch_states, provider_batch_values, ledger,
+ends, row_numbers, deduplication and search_index (inside a transaction), claim_order, loading, rollups,
+identifiers, codec, selection, search_text, rows, sums, schema, reconnecting, database, frozen, engine, lock,
+watch, migrate.
 
 Everything is synchronous. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -34,11 +38,14 @@ from pathlib import Path
 from types import TracebackType
 
 from .admin import Admin
+from .batch_results import BatchResults
+from .batch_rows import BatchRows
 from .batches import Batches
 from .contents import Contents
 from .controls import Controls
 from .database import Database
 from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
+from .deferrals import DEFERS, DeferralGroups, Deferrals
 from .direct_tasks import DirectRecord, DirectTasks
 from .events import Events
 from .identifiers import Identifiers
@@ -49,6 +56,19 @@ from .loading import Loader
 from .lock import HostLock
 from .migrate import bring_up_to_date
 from .orchestrators import Orchestrators
+from .provider_batch_states import BatchState
+from .provider_batch_values import (
+    BatchedTask,
+    Collected,
+    DeferredGroup,
+    NewBatch,
+    OpenReservation,
+    PlannedRow,
+    ProviderBatch,
+    RowEnd,
+    SettledRow,
+)
+from .provider_batches import ProviderBatches
 from .queue import Queue
 from .reconnecting import reconnect
 from .reports import Reports
@@ -89,14 +109,18 @@ class Store:
     def __init__(self, database: Database) -> None:
         ids = Identifiers(database)
         loader, index = Loader(ids), SearchIndex(database)
-        transitions = Transitions(database, ids, index)
+        groups, batch_rows = DeferralGroups(database, ids, loader), BatchRows(database)
+        transitions = Transitions(database, ids, index, groups)
         links = DuplicateLinks(database, loader, index)
         self.database = database
-        self.intake = Intake(database, ids, transitions, links)
+        self.intake = Intake(database, ids, transitions, links, groups)
         self.queue = Queue(database, ids, loader, transitions, links, index)
         self.direct_tasks = DirectTasks(database, ids, index)
         self.deduplication = Deduplication(database, ids, links)
-        self.admin = Admin(database, ids, transitions, self.deduplication)
+        self.admin = Admin(database, ids, transitions, self.deduplication, groups, batch_rows)
+        self.deferrals = Deferrals(database, ids, loader, groups)
+        self.provider_batches = ProviderBatches(database, ids, loader, groups, batch_rows)
+        self.batch_results = BatchResults(database, ids, loader, groups, links, index)
         self.contents = Contents(database, ids, index)
         self.result_sync = ResultSync(database, ids, loader)
         self.tasks = Tasks(database, ids, loader, index)
@@ -164,7 +188,18 @@ class Store:
 __all__ = [
     "Store",
     "DUPLICATES_AT_ONCE",
+    "DEFERS",
     "AddReport",
+    "BatchState",
+    "BatchedTask",
+    "Collected",
+    "DeferredGroup",
+    "NewBatch",
+    "OpenReservation",
+    "PlannedRow",
+    "ProviderBatch",
+    "RowEnd",
+    "SettledRow",
     "BatchPage",
     "BatchRow",
     "Identity",

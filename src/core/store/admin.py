@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from ...records import TaskStatus
+from ...records import OPEN_STATUSES, TaskStatus
 from . import schema
+from .batch_rows import BatchRows
 from .database import Database
 from .deduplication import Deduplication
+from .deferrals import DeferralGroups
 from .identifiers import Identifiers
 from .loading import IN_SIZE, parts
 from .reconnecting import reconnecting
 from .rows import FailureReason
-from .schema import IS_FINAL, IS_QUEUED
+from .schema import IS_FINAL
 from .transitions import Transitions
 
 _T = schema.tasks.c
+_CAN_BE_CANCELLED = _T.status.in_([status.value for status in OPEN_STATUSES if status != TaskStatus.RUNNING])
 _CAN_BE_RETRIED = sa.and_(IS_FINAL, sa.exists().where(schema.prompts.c.task_row == _T.task_row))
 
 
@@ -34,9 +37,12 @@ class Admin:
         ids: Identifiers,
         transitions: Transitions,
         deduplication: Deduplication,
+        deferrals: DeferralGroups,
+        batch_rows: BatchRows,
     ) -> None:
         self._database, self._ids = database, ids
         self._transitions, self._deduplication = transitions, deduplication
+        self._deferrals, self._batch_rows = deferrals, batch_rows
 
     def cancel(
         self,
@@ -47,24 +53,32 @@ class Admin:
         why: str = "cancelled before it was started",
         submitter: str = "",
     ) -> int:
-        """Cancel queued tasks of a batch: all, only these `ids`, or only those of one submitter.
+        """Cancel tasks of a batch that wait: all, only these `ids`, or only those of one submitter.
 
         Returns how many were cancelled. Running tasks belong to the orchestrator, which takes a command for
-        them. Duplicates of a cancelled task run themselves, unless they are cancelled too.
+        them. Those in a provider's batch are cancelled too, but what they cost there is booked. Duplicates of
+        a cancelled task run themselves, unless they are cancelled too.
         """
         cancelled = 0
-        for rows in self._chosen(batch, sa.and_(IS_QUEUED, self._of(batch, submitter)), ids):
+        for rows in self._chosen(batch, sa.and_(_CAN_BE_CANCELLED, self._of(batch, submitter)), ids):
             with self._database.writing() as connection:
-                cancelled += self._transitions.close(
-                    connection,
-                    sa.and_(IS_QUEUED, _T.task_row.in_(rows)),
-                    TaskStatus.QUEUED,
-                    TaskStatus.CANCELLED,
-                    error=why,
-                    now=now,
-                )
+                cancelled += self._cancel(connection, rows, why, now)
         self._deduplication.promote_for_cancelled()
         return cancelled
+
+    def _cancel(self, connection: sa.Connection, rows: Sequence[int], why: str, now: float) -> int:
+        waiting = sa.select(_T.task_row, _T.status).where(_T.task_row.in_(rows), _CAN_BE_CANCELLED)
+        by_status: dict[TaskStatus, list[int]] = {}
+        for row in connection.execute(waiting.order_by(_T.task_row).with_for_update()):
+            by_status.setdefault(TaskStatus(row.status), []).append(row.task_row)
+        self._deferrals.remove(connection, by_status.get(TaskStatus.DEFERRED, []))
+        self._batch_rows.release(connection, by_status.get(TaskStatus.BATCHED, []))
+        return sum(
+            self._transitions.close(
+                connection, _T.task_row.in_(of_status), was, TaskStatus.CANCELLED, error=why, now=now
+            )
+            for was, of_status in by_status.items()
+        )
 
     def retry(self, batch: str, ids: Collection[str], *, now: float, retried_by: str = "") -> int:
         """Queue the final tasks among `ids` again. Returns how many.

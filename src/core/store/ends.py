@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
 from ...records import Result, TaskStatus
 from ...storable import clean
@@ -13,6 +15,7 @@ from . import schema
 from .codec import dumps, encode_parts
 from .database import Database
 from .ledger import ClaimedTask
+from .loading import Loader, full_tasks
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .search_index import SearchIndex
 
@@ -33,6 +36,53 @@ END_NAMES = (  # columns of a task, in the order of `end_columns`
     "warnings",
     "baseline_nanos",
 )
+_SUM_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
+_T = schema.tasks.c
+
+
+def update_one(names: Sequence[str]) -> sa.Update:
+    """UPDATE of one task: the values of `names` in this order, as `parameters_of`."""
+    values = ((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in names)
+    return sa.update(schema.tasks).where(_T.task_row == bindparam("which")).ordered_values(*values)
+
+
+def parameters_of(names: Sequence[str]) -> list[str]:
+    """New values, then the row. SQLAlchemy keeps the columns' own names to itself."""
+    return [*(f"new_{name}" for name in names), "which"]
+
+
+# Statements that run often are built once; see `Database.prepared`.
+_END = update_one(END_NAMES)
+_BOOK = update_one(_SUM_NAMES)
+Written = Sequence[tuple[Result, ClaimedTask]]
+
+
+def write_ends(
+    database: Database, connection: sa.Connection, index: SearchIndex, written: Written, *, was: TaskStatus
+) -> None:
+    """Write the ends of tasks whose attempts are booked, all of which are in status `was`."""
+    ends = EndWriter()
+    for result, mine in written:
+        ends.add(result, mine, was=was)
+    rows = [(*end_columns(result, mine), mine.row) for result, mine in written]
+    database.prepared(_END, parameters_of(END_NAMES)).many(connection, rows)
+    ends.write(database, connection, index)
+
+
+def write_sums(database: Database, connection: sa.Connection, tasks: Iterable[ClaimedTask]) -> None:
+    """Write the sums of tasks that go on, after attempts were booked."""
+    rows = [(mine.attempts, mine.cost_nanos, mine.unknown_cost_calls, mine.row) for mine in tasks]
+    database.prepared(_BOOK, parameters_of(_SUM_NAMES)).many(connection, rows)
+
+
+def with_earlier_attempts(connection: sa.Connection, loader: Loader, written: Written) -> list[Result]:
+    """The results with all their stored attempts: those before a retry cost money too."""
+    longer = [mine.row for result, mine in written if mine.attempts > len(result.attempts)]
+    if not longer:
+        return [result for result, _ in written]
+    query = full_tasks().where(_T.task_row.in_(longer))
+    stored = {each.row: each.result for each in loader.results(connection, query)}
+    return [stored.get(mine.row, result) for result, mine in written]
 
 
 def end_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:

@@ -14,8 +14,10 @@ from . import schema
 from .codec import dumps, encode_task
 from .database import Database
 from .deduplication import DuplicateLinks
+from .deferrals import DeferralGroups
 from .identifiers import Identifiers, TaskStream
 from .loading import parts
+from .moving import move
 from .reconnecting import reconnecting
 from .rollups import add_counts
 from .row_numbers import reserve_rows
@@ -60,7 +62,7 @@ class _ChangeRule:
 
 _LEAVE_CHANGED = _ChangeRule()
 _REPLACE_ENDED = _ChangeRule(frozenset(TaskStatus) - {TaskStatus.RUNNING, TaskStatus.BATCHED})
-_REPLACE_QUEUED = _ChangeRule(frozenset([TaskStatus.QUEUED]), adopts=True)
+_REPLACE_QUEUED = _ChangeRule(frozenset([TaskStatus.QUEUED, TaskStatus.DEFERRED]), adopts=True)
 
 
 @reconnecting("_add_chunk", "_store_chunk", always=("create_batch",), never=("add_tasks",))
@@ -68,10 +70,15 @@ class Intake:
     """Creates batches and adds tasks, which are unique by (batch, id)."""
 
     def __init__(
-        self, database: Database, ids: Identifiers, transitions: Transitions, links: DuplicateLinks
+        self,
+        database: Database,
+        ids: Identifiers,
+        transitions: Transitions,
+        links: DuplicateLinks,
+        deferrals: DeferralGroups,
     ) -> None:
         self._database, self._ids = database, ids
-        self._transitions, self._links = transitions, links
+        self._transitions, self._links, self._deferrals = transitions, links, deferrals
 
     def create_batch(
         self,
@@ -159,7 +166,9 @@ class Intake:
         update_queued: bool = False,
         once: bool = False,
     ) -> AddReport:
-        """Add tasks as queued, `CHUNK` of them per transaction; missing batches are created.
+        """Add tasks as queued or deferred, `CHUNK` of them per transaction; missing batches are created.
+
+        Deferred are tasks with a deadline in a batch whose options have `DEFERS`.
 
         A task whose id exists with the same content counts as existing. With other content it is reported as
         changed and not written; with `rerun_changed` it gets the new content and is queued again unless it
@@ -241,17 +250,27 @@ class Intake:
     ) -> dict[_Key, int]:
         """Insert new tasks; returns their row numbers."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
-        for item in new:
-            counts[item.stream.batch_id, TaskStatus.QUEUED] += 1
         rows = list(enumerate(new, first_row))
-        tasks = [_task_columns(item, row, now) for row, item in rows]
+        deferred = self._deferred(connection, rows)
+        for row, item in rows:
+            status = TaskStatus.DEFERRED if row in deferred else TaskStatus.QUEUED
+            counts[item.stream.batch_id, status] += 1
+        tasks = [_task_columns(item, row, now, is_deferred=row in deferred) for row, item in rows]
         self._database.inserting(schema.tasks).many(connection, tasks)
         prompts = [(row, item.preview, item.body) for row, item in rows]
         self._database.inserting(schema.prompts).many(connection, prompts)
         if rows:
             self._database.adding_missing(schema.task_minutes).one(connection, (int(now // 60), first_row))
+        items = ((row, item.stream, item.task) for row, item in rows if row in deferred)
+        self._deferrals.add(connection, items, now)
         add_counts(self._database, connection, counts)
         return {item.key: row for row, item in rows}
+
+    def _deferred(self, connection: sa.Connection, rows: Sequence[tuple[int, _Incoming]]) -> set[int]:
+        """Those of these new rows that may go to a provider's batch."""
+        due = [(row, item.stream.batch_id) for row, item in rows if item.task.deadline_at is not None]
+        batches = self._deferrals.deferring(connection, {batch_id for _, batch_id in due})
+        return {row for row, batch_id in due if batch_id in batches}
 
     def _replace(
         self,
@@ -260,11 +279,12 @@ class Intake:
         known: dict[_Key, _Incoming | _Known],
         now: float,
     ) -> set[_Key]:
-        """Replace the content of stored tasks that do not run and queue them again; returns their keys."""
+        """Replace the content of stored tasks that do not run; they run again. Returns their keys."""
         chosen = {item.key: (item, old) for item in reversed(changed) if (old := _stored(known[item.key]))}
         ended = [old.row for _, old in chosen.values() if old.status.is_final]
         if ended:
             self._transitions.reopen(connection, ended, now, keep_ends=False)
+        self._deferrals.undefer(connection, [old.row for _, old in chosen.values()], now)
         for item, old in chosen.values():
             columns = {
                 "stream_id": item.stream.id,
@@ -283,6 +303,8 @@ class Intake:
         if touched := [old.row for _, old in chosen.values()]:
             self._transitions.discount_attempts(connection, touched)
             self._links.promote_duplicates_of(connection, touched)
+            deferred = self._deferrals.defer(connection, touched, now)
+            move(self._database, connection, deferred, TaskStatus.QUEUED, TaskStatus.DEFERRED)
         return set(chosen)
 
     def _known(self, connection: sa.Connection, keys: Sequence[_Key]) -> dict[_Key, _Known]:
@@ -330,10 +352,11 @@ def _incoming(task: Task, ids: Identifiers) -> _Incoming:
     return _Incoming(task, ids.stream(task.batch, task.submitter, task.task_type), *encode_task(task))
 
 
-def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
-    """The columns of a new, queued task, in the order of the table `tasks`."""
+def _task_columns(item: _Incoming, row: int, now: float, *, is_deferred: bool) -> tuple[Any, ...]:
+    """The columns of a new task, in the order of the table `tasks`."""
     task, stream = item.task, item.stream
-    named = (row, stream.batch_id, task.id, stream.id, "queued")
+    status = TaskStatus.DEFERRED if is_deferred else TaskStatus.QUEUED
+    named = (row, stream.batch_id, task.id, stream.id, status.value)
     requested = (task.priority, task.line, task.deadline_at, now, now, item.digest)
     untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
     return named + requested + untouched

@@ -14,6 +14,7 @@ from .adoption import Account, Adoption
 from .codec import dump_record, load_record
 from .database import Database
 from .identifiers import Identifiers
+from .moving import move
 from .reconnecting import reconnecting
 from .rollups import CallRollups
 from .rows import Inventories, OrchestratorRow, Registrant, Registration
@@ -143,7 +144,7 @@ class Orchestrators:
             )
             rows = connection.execute(statement).all()
             streams = {row.task_row: self._ids.stream_by_id(row.stream_id) for row in rows}
-            self._transitions.move(connection, streams, TaskStatus.RUNNING, TaskStatus.QUEUED)
+            move(self._database, connection, streams, TaskStatus.RUNNING, TaskStatus.QUEUED)
             requeued += len(rows)
         return requeued
 

@@ -4,6 +4,8 @@
       ^                  |
       +---- release -----+        and by `Orchestrators.register` for an orchestrator that died
 
+Tasks that may go to a provider's batch are not queued but deferred, and are never claimed: see `deferrals`.
+
 Every write demands `claimed_by = me and running` inside its transaction. So an orchestrator that was declared
 dead meanwhile writes nothing, and no task is finished twice.
 """
@@ -23,10 +25,11 @@ from .claim_order import ClaimOrder
 from .codec import decode_attempt
 from .database import Database
 from .deduplication import DuplicateLinks
-from .ends import END_NAMES, EndWriter, end_columns
+from .ends import with_earlier_attempts, write_ends, write_sums
 from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
-from .loading import IN_SIZE, Loader, full_tasks, parts
+from .loading import IN_SIZE, Loader, parts
+from .moving import mark, move
 from .reconnecting import reconnecting
 from .rollups import CallRollups
 from .rows import PollResult
@@ -35,23 +38,6 @@ from .search_index import SearchIndex
 from .transitions import Transitions
 
 _T = schema.tasks.c
-_BOOK_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
-
-
-def _new(names: Iterable[str]) -> list[str]:
-    """Names of the parameters that carry new values: SQLAlchemy keeps the columns' own names to itself."""
-    return [f"new_{name}" for name in names]
-
-
-def _update_one(names: Sequence[str]) -> sa.Update:
-    """UPDATE of one task: the values of `names` in this order, then `which` row."""
-    values = ((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in names)
-    return sa.update(schema.tasks).where(_T.task_row == bindparam("which")).ordered_values(*values)
-
-
-# Statements that run often are built once; see `Database.prepared`.
-_FINISH = _update_one(END_NAMES)
-_BOOK = _update_one(_BOOK_NAMES)
 _CLAIMED = (
     sa.select(
         _T.task_row,
@@ -111,13 +97,14 @@ class Queue:
             return []
         with self._database.writing() as connection:
             rows = self._claim_order.next_rows(connection, limit, only, now, excluded, above)
-            claimed = self._transitions.mark(
+            claimed = mark(
                 connection,
+                self._ids,
                 rows,
                 IS_QUEUED,
                 {"status": TaskStatus.RUNNING.value, "since": now, "claimed_by": me, "claims": _T.claims + 1},
             )
-            self._transitions.move(connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
+            move(self._database, connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
             tasks = self._loader.tasks(connection, claimed)
         return [tasks[row] for row in rows if row in tasks]
 
@@ -175,9 +162,9 @@ class Queue:
             for result, mine in written:
                 ledger.book(mine, result.attempts)
             ledger.write(self._database, connection)
-            self._write_results(connection, written)
+            write_ends(self._database, connection, self._index, written, was=TaskStatus.RUNNING)
             self._note_finished(connection, me, len(written))
-            results = self._with_earlier_attempts(connection, written)
+            results = with_earlier_attempts(connection, self._loader, written)
             duplicates = self._links.end_duplicates(connection, [mine.row for _, mine in written])
         return results + duplicates
 
@@ -199,17 +186,6 @@ class Queue:
         more = sa.update(o).where(o.c.id == orchestrator_id).values(finished=o.c.finished + number)
         connection.execute(more)
 
-    def _with_earlier_attempts(
-        self, connection: sa.Connection, written: list[tuple[Result, ClaimedTask]]
-    ) -> list[Result]:
-        """The results with all their stored attempts: those before a retry cost money too."""
-        longer = [mine.row for result, mine in written if mine.attempts > len(result.attempts)]
-        if not longer:
-            return [result for result, _ in written]
-        query = full_tasks().where(_T.task_row.in_(longer))
-        stored = {each.row: each.result for each in self._loader.results(connection, query)}
-        return [stored.get(mine.row, result) for result, mine in written]
-
     def record_attempts(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> None:
         """Store attempts of claimed, unfinished tasks; attempts of tasks held by others are skipped."""
         me = self._ids.orchestrator_id(incarnation)
@@ -222,8 +198,7 @@ class Queue:
                 if mine := claimed.get(_key(task)):
                     ledger.book(mine, [attempt])
             ledger.write(self._database, connection)
-            rows = [(m.attempts, m.cost_nanos, m.unknown_cost_calls, m.row) for m in claimed.values()]
-            self._database.prepared(_BOOK, [*_new(_BOOK_NAMES), "which"]).many(connection, rows)
+            write_sums(self._database, connection, claimed.values())
 
     def record_canary(self, incarnation: str, attempt: Attempt) -> None:
         """Add a call that belongs to no task to the sums of usage, with its `choice` as the task type."""
@@ -232,14 +207,6 @@ class Queue:
         calls.book_canary(attempt)
         with self._database.writing() as connection:
             calls.write(self._database, connection)
-
-    def _write_results(self, connection: sa.Connection, written: list[tuple[Result, ClaimedTask]]) -> None:
-        ends = EndWriter()
-        for result, mine in written:
-            ends.add(result, mine, was=TaskStatus.RUNNING)
-        rows = [(*end_columns(result, mine), mine.row) for result, mine in written]
-        self._database.prepared(_FINISH, [*_new(END_NAMES), "which"]).many(connection, rows)
-        ends.write(self._database, connection, self._index)
 
     def _claimed(
         self, connection: sa.Connection, orchestrator_id: int, tasks: Sequence[Task]

@@ -13,6 +13,7 @@
     orchestrators 1--n cost_reservations          what its calls in flight may cost at most
     dedup_primaries, tasks.primary_row            equal tasks of a batch that share one answer
     stale_results                                 tasks that run again after a results file had their row
+    deferral_groups, provider_batches, ...        providers' batch APIs; see `provider_batch_schema`
     settings, commands, events, learned, meta
 
 Rules that every writer keeps, each within one transaction:
@@ -20,11 +21,12 @@ Rules that every writer keeps, each within one transaction:
 - `task_counts` equals the rows of `tasks`. `batch_calls` and `usage` equal the rows of `attempts` plus the
   uncertain cost of orchestrators that died; `usage` also has the canaries, which belong to no task.
   `usage_days` equals `usage`, and `batch_tasks` the final rows of `tasks`.
-- A task is `running` exactly while `claimed_by` names an orchestrator.
+- A task is `running` exactly while `claimed_by` names an orchestrator. What makes it `deferred` or `batched`
+  is said in `provider_batch_schema`.
 - A queued task with a `primary_row` is a duplicate: it is never claimed and ends with its primary.
-- Rows are only deleted from prompts, answers, earlier_ends, cost_reservations, events, stale_results and the
-  tables of the search. No foreign keys are declared: each would cost a look-up per write, and only this
-  package writes.
+- Rows are only deleted from prompts, answers, earlier_ends, cost_reservations, events, stale_results, the
+  tables of the search, deferral_groups, deferred_tasks and provider_batch_rows. No foreign keys are declared:
+  each would cost a look-up per write, and only this package writes.
 
 Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path passes plain
 tuples to the driver, and both databases take these as they are).
@@ -61,6 +63,13 @@ from .control_schema import (
     orchestrators,
     settings,
     snapshots,
+)
+from .provider_batch_schema import (
+    batch_reservations,
+    deferral_groups,
+    deferred_tasks,
+    provider_batch_rows,
+    provider_batches,
 )
 from .rollup_schema import (
     ALL_BATCHES,
@@ -261,6 +270,11 @@ __all__ = [
     "WAIT_COLUMNS",
     "THE_LEADERSHIP",
     "answers",
+    "batch_reservations",
+    "deferral_groups",
+    "deferred_tasks",
+    "provider_batch_rows",
+    "provider_batches",
     "attempts",
     "batch_calls",
     "batch_tasks",

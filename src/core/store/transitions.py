@@ -1,24 +1,24 @@
 """Changes of a task's status without a call. Each keeps the counts and sums true.
 
-mark + move   queued <-> running      claims, and claims given back
-close         queued or running -> final, for tasks that no orchestrator will work on
-reopen        final -> queued, to run again
+give_back   running -> queued              claims given back
+close       open -> final                  tasks that nobody will work on
+reopen      final -> queued or deferred    to run again
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam
 
 from ...records import OPEN_STATUSES, TaskStatus
 from . import schema
 from .database import Database
-from .identifiers import Identifiers, TaskStream
-from .loading import IN_SIZE, parts
+from .deferrals import DeferralGroups
+from .identifiers import Identifiers
+from .moving import mark, move
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
 from .search_index import SearchIndex
@@ -41,38 +41,11 @@ _NOT_ANSWERED = {
 class Transitions:
     """Each method runs inside its caller's transaction."""
 
-    def __init__(self, database: Database, ids: Identifiers, index: SearchIndex) -> None:
-        self._database, self._ids, self._index = database, ids, index
-
-    def mark(
-        self,
-        connection: sa.Connection,
-        rows: Sequence[int],
-        condition: sa.ColumnElement[bool],
-        values: Mapping[str, Any],
-    ) -> dict[int, TaskStream]:
-        """Update the `rows` that satisfy `condition`; return their numbers with their streams."""
-        marked: dict[int, TaskStream] = {}
-        statement = (
-            sa.update(schema.tasks)
-            .where(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
-            .values(values)
-            .returning(_T.task_row, _T.stream_id)
-        )
-        for part in parts(rows, IN_SIZE):
-            for row in connection.execute(statement, {"rows": part}).all():
-                marked[row.task_row] = self._ids.stream_by_id(row.stream_id)
-        return marked
-
-    def move(
-        self, connection: sa.Connection, rows: Mapping[int, TaskStream], old: TaskStatus, new: TaskStatus
+    def __init__(
+        self, database: Database, ids: Identifiers, index: SearchIndex, deferrals: DeferralGroups
     ) -> None:
-        """Move `rows` from the count of status `old` to that of `new`."""
-        counts: Counter[tuple[int, TaskStatus]] = Counter()
-        for stream in rows.values():
-            counts[stream.batch_id, old] -= 1
-            counts[stream.batch_id, new] += 1
-        add_counts(self._database, connection, counts)
+        self._database, self._ids, self._index = database, ids, index
+        self._deferrals = deferrals
 
     def give_back(
         self, connection: sa.Connection, rows: Sequence[int], orchestrator_id: int, now: float
@@ -85,8 +58,8 @@ class Transitions:
             "claims": _T.claims - 1,
         }
         mine = sa.and_(IS_RUNNING, _T.claimed_by == orchestrator_id)
-        released = self.mark(connection, rows, mine, queued)
-        self.move(connection, released, TaskStatus.RUNNING, TaskStatus.QUEUED)
+        released = mark(connection, self._ids, rows, mine, queued)
+        move(self._database, connection, released, TaskStatus.RUNNING, TaskStatus.QUEUED)
         return len(released)
 
     def close(
@@ -123,11 +96,12 @@ class Transitions:
     def reopen(
         self, connection: sa.Connection, rows: Sequence[int], now: float, *, keep_ends: bool = True
     ) -> int:
-        """Queue the final tasks among `rows` again, as if they had never been claimed. Returns how many.
+        """Queue or defer the final tasks among `rows`, as if they had never been claimed. Returns how many.
 
         They leave the sums of finished tasks and the search. Attempts and their cost are kept. Their end
-        moves to `earlier_ends`; without `keep_ends` all ends are deleted, since they belong to other content.
-        A deadline is as far away again as it was when the task was added.
+        moves to `earlier_ends`. Without `keep_ends` all ends are deleted, since they belong to other content,
+        and the tasks are queued: the new content decides whether they are deferred. A deadline is as far away
+        again as it was when the task was added.
         """
         these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
@@ -148,6 +122,9 @@ class Transitions:
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
         self._detach_from_primaries(connection, reopened)
         self.mark_stale(connection, reopened)
+        for stream in (self._deferrals.defer(connection, reopened, now) if keep_ends else {}).values():
+            counts[stream.batch_id, TaskStatus.QUEUED] -= 1
+            counts[stream.batch_id, TaskStatus.DEFERRED] += 1
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)

@@ -1,0 +1,55 @@
+"""Move open tasks from one status to another, with the counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...records import TaskStatus
+from . import schema
+from .database import Database
+from .identifiers import Identifiers, TaskStream
+from .loading import IN_SIZE, parts
+from .rollups import add_counts
+
+_T = schema.tasks.c
+
+
+def mark(
+    connection: sa.Connection,
+    ids: Identifiers,
+    rows: Sequence[int],
+    condition: sa.ColumnElement[bool],
+    values: Mapping[str, Any],
+) -> dict[int, TaskStream]:
+    """Update the `rows` that satisfy `condition`; return their numbers with their streams."""
+    marked: dict[int, TaskStream] = {}
+    statement = (
+        sa.update(schema.tasks)
+        .where(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
+        .values(values)
+        .returning(_T.task_row, _T.stream_id)
+    )
+    for part in parts(rows, IN_SIZE):
+        for row in connection.execute(statement, {"rows": part}).all():
+            marked[row.task_row] = ids.stream_by_id(row.stream_id)
+    return marked
+
+
+def move(
+    database: Database,
+    connection: sa.Connection,
+    rows: Mapping[int, TaskStream],
+    old: TaskStatus,
+    new: TaskStatus,
+) -> None:
+    """Move `rows` from the count of status `old` to that of `new`."""
+    counts: Counter[tuple[int, TaskStatus]] = Counter()
+    for stream in rows.values():
+        counts[stream.batch_id, old] -= 1
+        counts[stream.batch_id, new] += 1
+    add_counts(database, connection, counts)

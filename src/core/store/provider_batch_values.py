@@ -1,0 +1,150 @@
+"""What the store takes and returns of deferred tasks and of batches at providers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...records import Attempt, Result, Task
+from .provider_batch_states import BatchState
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredGroup:
+    """Deferred tasks that are alike: what may answer them, when, who pays, and the sums of their sizes.
+
+    `deadline_at` is theirs, rounded down. `max_tokens` is the sum over the tasks that state them; `unstated`
+    tasks take the default of their tier. `parameters` and `needs` are those of `Task`.
+    """
+
+    id: int
+    batch: str
+    submitter: str
+    task_type: str
+    deadline_at: float
+    tier: str
+    models: tuple[str, ...]
+    providers: tuple[str, ...]
+    agent: str
+    parameters: tuple[str, ...]
+    needs: tuple[str, ...]
+    rows: int
+    text_chars: int
+    prompt_bytes: int
+    max_tokens: int
+    unstated: int
+
+
+class PlannedRow(NamedTuple):
+    """A deferred task for a batch: what it may cost there at most, and the request that it becomes."""
+
+    task: Task
+    reserved_nanos: int
+    max_tokens: int
+    tier: str
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch that is to be created at a provider. `live_s`: one task's time in the live pool, expected."""
+
+    provider: str
+    model: str
+    marker: str
+    live_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderBatch:
+    """A batch at a provider; times are epoch seconds, None where it is not that far.
+
+    `left_rows` have no result yet, and their tasks wait for it. The tasks of `released_rows` have gone on
+    without it. `failed` rows came back with an error, `unanswered` ones not at all, and `late` ones were paid
+    for after their task had gone on.
+    """
+
+    id: int
+    provider: str
+    model: str
+    marker: str
+    state: BatchState
+    created_at: float
+    create_sent_at: float | None
+    submitted_at: float | None
+    cancel_sent_at: float | None
+    ended_at: float | None
+    deadline_at: float
+    remote_id: str
+    files: tuple[str, ...]
+    rows: int
+    left_rows: int
+    released_rows: int
+    answered: int
+    failed: int
+    unanswered: int
+    late: int
+    live_s: float
+    reserved_nanos: int
+    next_poll_at: float
+    error: str
+
+
+class BatchedTask(NamedTuple):
+    """A task in a batch: its place there, by which its answer is known, and the request that it became."""
+
+    place: int
+    task: Task
+    number: int  # of the attempt
+    max_tokens: int
+    tier: str
+    agent: str
+
+
+class RowEnd(NamedTuple):
+    """How a row came back. `result` is the end of its task, None where it is to run again.
+
+    `attempt` is None where the provider has not done the row.
+    """
+
+    place: int
+    attempt: Attempt | None = None
+    result: Result | None = None
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a call of `collect` has stored.
+
+    `results` has those of duplicates too. `requeued` tasks run again. `late` attempts were paid for after
+    their tasks had gone on; they are no second answer. `settled` is what these rows had reserved, and what
+    they have cost, by the place of the row.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    requeued: int = 0
+    late: list[Attempt] = field(default_factory=list)
+    settled: list[SettledRow] = field(default_factory=list)
+
+
+class SettledRow(NamedTuple):
+    """A row that has its end: what was reserved for it is free, and what it cost is booked.
+
+    `cost_nanos` is None where the price is unknown.
+    """
+
+    batch: str
+    submitter: str
+    reserved_nanos: int
+    cost_nanos: int | None = 0
+
+
+class OpenReservation(NamedTuple):
+    """What a batch may still cost, for one payer. `at`: of the intent, to whose day and month it belongs."""
+
+    provider_batch_id: int
+    provider: str
+    batch: str
+    submitter: str
+    at: float
+    nanos: int
