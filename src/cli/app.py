@@ -214,7 +214,7 @@ def suggest_weights(context: click.Context, /, hours: float, apply: bool, undo: 
 
 @cli.command(short_help="Delete prompts and answers of ended tasks.")
 @everywhere
-@click.option("--older-than", metavar="AGE", help="Purge tasks that ended longer ago than AGE: 30d, 12h, 2w.")
+@click.option("--older-than", metavar="AGE", help="Purge tasks that ended longer ago than AGE, such as 30d.")
 @click.option("--batch", metavar="NAME", help="Purge tasks of this batch, or of this results file.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be purged.")
 @click.option("--yes", is_flag=True, help="Skip the confirmation.")
@@ -248,7 +248,7 @@ def alert_test(context: click.Context, /) -> None:
 @row_options
 @click.option("--only", "providers", metavar="PROVIDERS", help=ONLY)
 @click.option(
-    "--deadline", "deadline_s", type=float, metavar="SECONDS", help="Expire if unanswered after SECONDS."
+    "--deadline", metavar="DURATION", help="Expire if unanswered after DURATION, such as 90s, 30m or 24h."
 )
 @click.option("--priority", type=int, metavar="N", help="Priority; higher goes first (default: 0).")
 @click.option("--id", metavar="ID", help="Name the task; the name must be unique in the queue.")
@@ -319,7 +319,7 @@ def config(context: click.Context, /) -> None:
     show_default=True,
     help="What the holder may do: submit and see own tasks, read everything, or operate.",
 )
-@click.option("--expires-in", metavar="AGE", help="End the token after AGE: 30d, 12h, 2w (default: never).")
+@click.option("--expires-in", metavar="AGE", help="End the token after AGE, such as 30d (default: never).")
 @click.pass_context
 def token(context: click.Context, /, name: str, role: Role, expires_in: str | None) -> None:
     """Print a section for ORCHESTRATOR_TOKENS_FILE that lets NAME in, and the token on standard error.

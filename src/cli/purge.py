@@ -10,10 +10,10 @@ from ..core.event_text import purged_event
 from ..errors import InputError, StoreError
 from ..formatting import plural, shortened
 from ..records import LOCAL
-from .ages import parse_age
 from .batch_names import relative_name
 from .confirm import ask
 from .session import Options, Session, prepare, session
+from .shared_options import duration_option
 
 PURGED = 0
 
@@ -24,7 +24,7 @@ def purge(
     """Purge what ended before the age, of one batch or of all, after a yes. Raises OrchestratorError."""
     if older_than is None and batch is None:
         raise InputError("purge needs --older-than AGE (such as 30d), --batch NAME, or both")
-    age_s = 0.0 if older_than is None else parse_age(older_than, "--older-than")
+    age_s = 0.0 if older_than is None else duration_option(older_than, "--older-than")
     setup, console = prepare(options, calls_providers=False), options.console
     console.as_json = as_json
     with session(setup, console) as opened:

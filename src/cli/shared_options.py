@@ -11,6 +11,7 @@ import click
 
 from .. import key_trust
 from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, option_of, read_schema
+from ..durations import parse_duration
 from ..errors import InputError, unreadable
 from ..logging_setup import LEVELS
 from ..messages import REASONING_EFFORTS
@@ -95,6 +96,14 @@ def text_or_file(_context: click.Context, parameter: click.Parameter, value: str
     if not text:
         raise InputError(f"--{parameter.name}: {path} is empty")
     return text
+
+
+def duration_option(text: str, option: str) -> float:
+    """The seconds of a duration that `option` was given. Raises InputError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"{option} {error}") from None
 
 
 ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (

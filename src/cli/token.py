@@ -8,25 +8,19 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from ..errors import InputError
 from ..tokens import TOKENS_FILE, Role, file_section
-from .ages import parse_age
 from .session import Options
+from .shared_options import duration_option
 
 
 def token(options: Options, name: str, *, role: Role, expires_in: str | None) -> int:
     """Print the section on standard output and the token on standard error. Raises OrchestratorError."""
     secret = secrets.token_urlsafe(32)
-    expires = None if expires_in is None else _from_now(expires_in)
+    expires = None
+    if expires_in is not None:
+        expires = datetime.now(UTC) + timedelta(seconds=duration_option(expires_in, "--expires-in"))
     click.echo(file_section(name, secret, role, expires))
     if sys.stdout.isatty():
         options.console.note(f"append this section to the file that {TOKENS_FILE} names")
     options.console.note(f"the token of {name}, which is shown only now: {secret}")
     return 0
-
-
-def _from_now(age: str) -> datetime:
-    try:
-        return datetime.now(UTC) + timedelta(seconds=parse_age(age, "--expires-in"))
-    except OverflowError as error:
-        raise InputError(f"--expires-in: {age} ends after the year 9999") from error

@@ -89,6 +89,6 @@ def _row_of(task: Task, now: float) -> dict[str, Any]:
     row = {name: getattr(task, name) for name in TaskFields.model_fields if hasattr(task, name)}
     row["tool_choice"] = written_choice(task.tool_choice)
     if task.deadline_at is not None:
-        row["deadline_s"] = task.deadline_at - now
+        row["deadline"] = task.deadline_at - now
     lists = {name: list(value) for name, value in row.items() if isinstance(value, tuple)}
     return {name: value for name, value in (row | lists).items() if value not in (None, "", [])}

@@ -189,7 +189,7 @@ def test_a_task_submitted_without_a_key_is_marked_as_simulated(tmp_path: Path) -
     [
         (("--tier", "gold"), "'gold' is not one of 'auto', 'economy', 'standard', 'premium'"),
         (("--temperature", "3"), "--temperature must be at most 2, not 3"),
-        (("--deadline", "0"), "'deadline_s' must be above 0, not 0"),
+        (("--deadline", "0"), "'deadline' must be above 0 and finite, not 0"),
     ],
     ids=["tier", "temperature", "deadline"],
 )

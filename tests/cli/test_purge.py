@@ -8,11 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from src.cli.ages import parse_age
 from src.core.store import Store
-from src.errors import InputError
 from src.messages import Message
 from src.records import Event, Task
 from tests.helpers import read_rows, run_script, write_rows
@@ -44,17 +40,6 @@ def contents(folder: Path) -> int:
         return int(database.execute(both).fetchone()[0])
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000.0), ("12h", 43_200.0), ("1.5w", 907_200.0)])
-def test_an_age_has_a_unit(text: str, seconds: float) -> None:
-    assert parse_age(text, "--older-than") == seconds
-
-
-@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1 d", "1m", "1e3d", "yesterday"])
-def test_other_ages_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="30d, 12h or 2w"):
-        parse_age(text, "--older-than")
-
-
 def test_a_purge_needs_to_know_what_and_a_yes(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
@@ -62,8 +47,8 @@ def test_a_purge_needs_to_know_what_and_a_yes(tmp_path: Path) -> None:
         store.admin.cancel("mine", list(WORDS[:3]), now=2.0)
     refusals = {
         (): "needs --older-than AGE",
-        ("--older-than", "soon"): "'soon' is not an age",
-        ("--older-than", "9" * 400 + "d"): "is not an age",
+        ("--older-than", "soon"): "--older-than must be a duration such as",
+        ("--older-than", "9" * 400 + "d"): "--older-than must be a duration such as",
         ("--batch", "other"): "no batch 'other' (the newest: mine)",
         ("--batch", "mine"): "prompts and answers of 3 tasks (mine) will be deleted, which can't be undone",
     }

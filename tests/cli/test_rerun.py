@@ -91,7 +91,7 @@ def test_retry_reruns_only_these_statuses(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     rows = [*prompts(3), {"id": "cut", "prompt": "Tell me all", "max_tokens": 5, "models": ["gpt-4o-mini"]}]
-    write_rows(tmp_path / "tasks.jsonl", [*rows, {"id": "late", "prompt": "Now", "deadline_s": 1e-6}])
+    write_rows(tmp_path / "tasks.jsonl", [*rows, {"id": "late", "prompt": "Now", "deadline": 1e-6}])
     first = run_script(*COMMAND, cwd=tmp_path, env=live)
     old, before = answers(tmp_path), calls(simulator)
     assert first.process.returncode == 1 and old["late"]["status"] == "expired", first.err

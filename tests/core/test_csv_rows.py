@@ -47,9 +47,9 @@ def prompts(items: list[Task | BadLine]) -> list[str]:
 
 def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
     (task,) = read(
-        "id,prompt,system,task_type,tier,max_tokens,temperature,top_p,seed,stop,deadline_s,priority,models,"
+        "id,prompt,system,task_type,tier,max_tokens,temperature,top_p,seed,stop,deadline,priority,models,"
         "providers,choices,metadata,name\r\n"
-        '7 ,"Hi, you",Be brief.,research,premium,50,0.5,0.9,7,"a,b",60,-3,"gpt-4, gpt-4o-mini",openai,'
+        '7 ,"Hi, you",Be brief.,research,premium,50,0.5,0.9,7,"a,b",1m,-3,"gpt-4, gpt-4o-mini",openai,'
         '"yes, no",'
         '"{""k"": 1}",Ann\r\n',
         settings,
@@ -166,7 +166,7 @@ CELLS = {
     "top_p": ("most", "'top_p' must be a number such as 0.5, not 'most'"),
     "seed": ("1.5", "'seed' must be a whole number, not '1.5'"),
     "temperature": ("warm", "'temperature' must be a number such as 0.5, not 'warm'"),
-    "deadline_s": ("nan", "'deadline_s' must be a finite number, not nan"),
+    "deadline": ("nan", "'deadline' must be above 0 and finite, not nan"),
     "metadata": ("{", "'metadata': not JSON: "),
     "stop": ('[{"a": 1, "a": 2}]', "'stop': duplicate key 'a'"),
     "messages": ('"hi"', "'messages' must be a list, not text"),
@@ -219,7 +219,7 @@ def test_a_quote_that_is_never_closed_is_an_error_and_loses_no_rows_silently(set
         )
 
 
-@pytest.mark.parametrize("name", ["model", "message", "choice", "provider", "deadline"])
+@pytest.mark.parametrize("name", ["model", "message", "choice", "provider"])
 def test_a_column_that_may_be_meant_as_data_is_metadata_with_one_warning(
     settings: Settings, name: str
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_full_row_becomes_a_task_with_every_field(settings: Settings) -> None:
         top_p=1,
         seed=0,
         stop="END",
-        deadline_s=60,
+        deadline=60,
         priority=-3,
         models=["gpt-4"],
         providers="openai",
@@ -115,10 +115,10 @@ BAD_ROWS = {
     "not an object": ('"just text"', 'must be an object like {"prompt": "..."}, not text'),
     "a number": ("12", 'must be an object like {"prompt": "..."}, not the number 12'),
     "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN is not a JSON number"),
-    "infinity": ('{"prompt": "a", "deadline_s": -Infinity}', "-Infinity is not a JSON number"),
+    "infinity": ('{"prompt": "a", "deadline": -Infinity}', "-Infinity is not a JSON number"),
     "overflowing number": (
-        '{"prompt": "a", "deadline_s": 1e999}',
-        "'deadline_s' must be a finite number, not inf",
+        '{"prompt": "a", "deadline": 1e999}',
+        "'deadline' must be a finite number, not inf",
     ),
     "endless digits": ('{"prompt": "a", "priority": 1' + "0" * 5000 + "}", "unreadable JSON:"),
     "endless nesting": ("[" * 100_000, "unreadable JSON: nested too deeply"),
@@ -177,8 +177,11 @@ BAD_ROWS = {
         '{"prompt": "a", "temperature": 3}',
         "'temperature' must be at most 2, not 3",
     ),
-    "deadline as text": ('{"prompt": "a", "deadline_s": "soon"}', "'deadline_s' must be a number, not text"),
-    "deadline at once": ('{"prompt": "a", "deadline_s": 0}', "'deadline_s' must be above 0, not 0"),
+    "deadline as text": (
+        '{"prompt": "a", "deadline": "soon"}',
+        "'deadline' must be a duration such as 90s, 30m, 24h, 7d or 1h30m, not 'soon'",
+    ),
+    "deadline at once": ('{"prompt": "a", "deadline": 0}', "'deadline' must be above 0 and finite, not 0"),
     "priority as truth": (
         '{"prompt": "a", "priority": true}',
         "'priority' must be a whole number, not true or false",
@@ -314,7 +317,7 @@ def test_an_id_of_content_ignores_spacing_and_the_order_of_keys(settings: Settin
 
 def test_an_id_depends_on_what_is_sent_however_it_is_written(settings: Settings) -> None:
     line = '{"prompt": "a", "stop": "."}'
-    same = '{"messages": [{"role": "user", "content": "a"}], "stop": ["."], "priority": 3, "deadline_s": 9}'
+    same = '{"messages": [{"role": "user", "content": "a"}], "stop": ["."], "priority": 3, "deadline": 9}'
     assert ids(read(line, settings)) == ids(read(same, settings))
     noted = '{"prompt": "a", "stop": ".", "metadata": {"n": 1}, "tier": "auto"}'
     assert ids(read(noted, settings)) == ids(read(line, settings)) != ids(read(line, settings, ids=1))

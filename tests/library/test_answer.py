@@ -177,7 +177,7 @@ NO_TASKS: dict[str, tuple[Any, str]] = {
     "bytes": (b"x", "task 1: must be a prompt, a mapping such as {'prompt': ...}, or a Task, not bytes"),
     "bytes as prompt": ({"prompt": b"x"}, "task 1: 'prompt' is of type bytes"),
     "a number as key": ({"prompt": "x", 7: "y"}, "task 1: key 7 is of type int"),
-    "a time as deadline": ({"prompt": "x", "deadline_s": datetime.now(UTC)}, "'deadline_s' is of type date"),
+    "a time as deadline": ({"prompt": "x", "deadline": datetime.now(UTC)}, "'deadline' is of type date"),
     "NaN as temperature": ({"prompt": "x", "temperature": math.nan}, "'temperature' must be a finite number"),
     "a schema without an end": (
         {"prompt": "x", "response_schema": {"maximum": 1e400}},

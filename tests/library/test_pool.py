@@ -94,7 +94,7 @@ async def test_a_task_of_a_result_can_be_asked_again(live: SimulatorProcess) -> 
         "choices": ["yes", "no"],
         "max_tokens": 50,
         "metadata": {"row": 1},
-        "deadline_s": 600,
+        "deadline": 600,
     }
     async with Pool() as one, Pool() as other:
         first = await one.answer(asks)

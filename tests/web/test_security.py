@@ -644,7 +644,7 @@ def test_the_name_of_a_batch_is_safe_for_terminals_and_logs(
         ("/api/tasks", '{"prompt": "x", "response_schema": {"type": "number", "maximum": %s}}'),
         ("/api/tasks", '{"prompt": "x", "temperature": %s}'),
         ("/api/tasks", '{"prompt": "x", "priority": %s}'),
-        ("/api/tasks", '{"prompt": "x", "deadline_s": %s}'),
+        ("/api/tasks", '{"prompt": "x", "deadline": %s}'),
         ("/api/tasks", '{"prompt": "x", "wait_s": %s}'),
         ("/api/tasks", '{"tasks": [{"prompt": "x", "metadata": {"a": {"b": %s}}}]}'),
         ("/api/tasks", '{"prompt": "x", "unknown": %s}'),

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from ...answer_choices import choice_schema
 from ...answer_schema import check_schema
+from ...durations import seconds_of
 from ...errors import InputError
 from ...messages import Message, Tool
 from ...records import GENERAL
@@ -64,6 +65,14 @@ class _Written:
             raise ValueError(error.what) from None
 
 
+def _read_deadline(value: object) -> float:
+    """Seconds from now."""
+    try:
+        return seconds_of(value)
+    except ValueError as error:
+        raise InputError(f"'deadline' {error}") from None
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -84,7 +93,7 @@ class TaskFields(BaseModel):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] | None = None
     stop: list[Name] = Field(default_factory=list)
-    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    deadline: Annotated[float | None, _Written(_read_deadline, float | str)] = None
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
     models: list[Name] = Field(default_factory=list)
     providers: list[Name] = Field(default_factory=list)

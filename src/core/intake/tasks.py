@@ -69,7 +69,7 @@ def make_task(
         stop=tuple(valid.stop),
         models=tuple(valid.models),
         providers=providers,
-        deadline_at=None if valid.deadline_s is None else context.now + valid.deadline_s,
+        deadline_at=None if valid.deadline is None else context.now + valid.deadline,
         priority=valid.priority,
         metadata=valid.metadata,
         line=line,
