@@ -16,7 +16,7 @@ from ..errors import InvalidResponse, ProviderError
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
 from .answers import Answer, content_for, finish_with
-from .error_bodies import error_beside, status_in
+from .error_bodies import error_beside, error_of, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory
 from .prompts import Json, unknown_end, why_unusable
@@ -70,9 +70,27 @@ class AnswerReader(ABC):
         if self._is_native(request):  # its body is passed on
             content = self._errors.without_key_in_bytes(content)
         body, more = self._json(content, request, limits)
+        return self._checked(body, request, found, limits, (*warnings, *more))
+
+    def _checked(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+        warnings: tuple[str, ...],
+    ) -> Completion:
         if error := error_beside(body, self.answer_keys):
             raise self._answered_error(error, status_in(error), found, request)
-        return self._whole(body, request, found, limits, (*warnings, *more))
+        return self._whole(body, request, found, limits, warnings)
+
+    def read_row(self, body: Json, request: CompletionRequest, warnings: tuple[str, ...]) -> Completion:
+        """The answer to one row of a batch. `warnings`: those of its rendering. Raises like `_answer`."""
+        return self._checked(body, request, {}, (), warnings)
+
+    def row_error(self, error: Json, status: int, request: CompletionRequest) -> ProviderError:
+        """The error that stands in the place of such an answer."""
+        return self._answered_error(error_of(error), status, {}, request)
 
     def _whole(
         self,

@@ -1,11 +1,11 @@
 """The provider APIs that this program speaks: one row each.
 
-A new one takes an adapter (`NAME_adapter.py`), the form in which it takes a JSON schema
-(`schemas/NAME_form.py`) and a row here. Settings, routing, prices, plans and adapters read the row, and none
-of them names an API.
+A new one takes an adapter (`NAME_adapter.py`), that of its batches (`NAME_batches.py`), the form in which it
+takes a JSON schema (`schemas/NAME_form.py`) and a row here. Settings, routing, prices, plans and adapters
+read the row, and none of them names an API.
 
 The table is a leaf: it imports values and pure functions only, since the settings are validated against it.
-The adapter, which imports the settings, is therefore named as `module:class`; `factory` loads it.
+Adapters, which import the settings, are therefore named as `module:class`; `factory` loads them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class ApiFormat:
     """How many tokens it counts for an image or a document."""
     takes: frozenset[str]
     """What it has a form for: `MediaSize.needs` of images and documents, and `tools`."""
+    batch_api: str
+    """`module:class` of the adapter of its batch API within this package, called with the adapter above."""
     native_forms: tuple[str, ...] = ()
     """The forms of `Native` that it takes: such a request is sent as its caller wrote it."""
     lacks: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ _ROWS = (
     ApiFormat(
         name="anthropic",
         adapter="anthropic_adapter:AnthropicAdapter",
+        batch_api="anthropic_batches:AnthropicBatches",
         # https://platform.claude.com/docs/en/api/rate-limits
         limits=LimitRules(
             {
@@ -78,6 +81,7 @@ _ROWS = (
     ApiFormat(
         name="openai",
         adapter="openai_adapter:OpenAIAdapter",
+        batch_api="openai_batches:OpenAIBatches",
         # https://platform.openai.com/docs/guides/rate-limits
         limits=LimitRules(
             {
@@ -97,6 +101,7 @@ _ROWS = (
     ApiFormat(
         name="gemini",
         adapter="gemini_adapter:GeminiAdapter",
+        batch_api="gemini_batches:GeminiBatches",
         # https://ai.google.dev/gemini-api/docs/rate-limits: its tokens per minute are those of prompts
         limits=LimitRules(
             {

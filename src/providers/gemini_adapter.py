@@ -31,7 +31,7 @@ from .headers import answered_at, google_details
 from .network import NO_KEY
 from .prompts import Json, apply_schema
 from .rendering import Rendered
-from .sdk_adapter import SdkAdapter
+from .sdk_adapter import SdkAdapter, Upload
 
 SEEDS = 2**31  # the API takes 32 bits with a sign
 
@@ -42,6 +42,7 @@ class GeminiAdapter(SdkAdapter):
     codes = CODES
     classes = CLASSES
     answer_keys = ("candidates", "promptFeedback")
+    models_path = "models?pageSize=1000"  # one page: a model that is not on it is not there
 
     def _build(self) -> Any:
         _import_quietly()
@@ -57,8 +58,15 @@ class GeminiAdapter(SdkAdapter):
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
         return body  # the address says it
 
-    async def _get(self, limit: Any) -> Any:
-        return await self._client.list_models(limit)
+    async def row(self, request: CompletionRequest) -> tuple[Json, tuple[str, ...]]:
+        """As the API takes it, put together by the package."""
+        given, warnings = await super().row(request)
+        return await self._client.body(request.model, given), warnings
+
+    async def _send(
+        self, method: str, path: str, content: bytes | None, upload: Upload, limit: Any, stream: bool
+    ) -> Any:
+        return await self._client.exchange(method, path, content, limit, stream=stream)
 
     def _models(self, body: Json) -> list[str]:
         return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]

@@ -33,7 +33,13 @@ class GeminiClient:
     async def generate(
         self, model: str, request: Mapping[str, Any], limit: Timeout, *, stream: bool = False
     ) -> Response:
-        """One call. Raises what `generate_content_async` raises.
+        """One call of `request`, see `body`. Raises what `generate_content_async` raises."""
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        content = to_json(await self.body(model, request))
+        return await self.exchange("POST", f"models/{quote(model)}:{method}", content, limit, stream=stream)
+
+    async def body(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request as the API takes it. Raises what `generate_content_async` raises.
 
         `request` has what the package takes: `system`, `contents` and `generation_config`; and `beyond`, the
         fields of the body that it does not know.
@@ -41,17 +47,15 @@ class GeminiClient:
         contents, beyond = request["contents"], request["beyond"]
         if not all(part.keys() == {"text"} for content in contents for part in content["parts"]):
             contents, beyond = _PLACEHOLDER, {**beyond, "contents": contents}
-        call = _Call(self, beyond, limit, stream=stream)
+        capture = _Capture()
         generative_model = GenerativeModel(model, system_instruction=request["system"] or None)
-        generative_model._async_client = call  # not the process's, with a key of the environment
+        generative_model._async_client = capture  # not the process's, with a key of the environment
         await generative_model.generate_content_async(
             contents, generation_config=request["generation_config"]
         )
-        return call.response
-
-    async def list_models(self, limit: Timeout) -> Response:
-        """All models on one page: one that is not on it is not there."""
-        return await self.exchange("GET", "models?pageSize=1000", None, limit)
+        fields = {name: value for name, value in capture.fields.items() if name != "model"}
+        config = {**fields.get("generationConfig", {}), **beyond.get("generationConfig", {})}
+        return {**fields, **beyond, "generationConfig": config}
 
     async def exchange(
         self, method: str, path: str, body: bytes | None, limit: Timeout, *, stream: bool = False
@@ -66,27 +70,21 @@ class GeminiClient:
         await self._http.aclose()
 
 
-class _Call:
-    """The client of one call. The package gets an empty answer, and `response` has the real one.
+class _Capture:
+    """The client of one call: keeps what the package would send, which gets an empty answer.
 
     The package knows neither thoughts nor newer finish reasons, and fails on answers of compatible servers.
     Of requests it knows neither signatures nor thinking nor a seed nor JSON schemas of functions, and it
     decodes images: these fields of the body are in `beyond`, and are sent as they are.
     """
 
-    response: Response
-
-    def __init__(
-        self, client: GeminiClient, beyond: Mapping[str, Any], limit: Timeout, *, stream: bool
-    ) -> None:
-        self._client, self._beyond, self._limit, self._stream = client, beyond, limit, stream
+    fields: dict[str, Any]
 
     async def generate_content(self, request: Any) -> Any:
-        fields = MessageToDict(GenerateContentRequest.pb(request))
-        config = {**fields.get("generationConfig", {}), **self._beyond.get("generationConfig", {})}
-        fields |= {**self._beyond, "generationConfig": config}
-        method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
-        path = f"{quote(fields.pop('model'))}:{method}"
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        self.response = await self._client.exchange("POST", path, body, self._limit, stream=self._stream)
+        self.fields = MessageToDict(GenerateContentRequest.pb(request))
         return GenerateContentResponse()
+
+
+def to_json(body: Mapping[str, Any]) -> bytes:
+    """A body as it is sent."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -5,7 +5,7 @@ its exceptions; only its typed models are not used. Filling them costs up to hal
 neither the parameters that only some models take nor what compatible servers leave out.
 
 The anthropic and openai SDKs are built alike: their own `post` returns the raw response
-(`cast_to=httpx2.Response`). Another SDK's adapter has its own `_post` and `_get`.
+(`cast_to=httpx2.Response`). Another SDK's adapter has its own `_post` and `_send`.
 
 Two costs of these SDKs are avoided: a random key for each call, of which the number is enough, and parsing
 the same few addresses several times a call.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -36,6 +36,9 @@ from .rendering import Rendered
 from .sse import EventParser, EventTooLong, ServerSentEvent
 from .stream_reader import BrokenStream, ErrorEvent, StreamReader
 from .threads import run_in_thread
+
+Upload = tuple[Mapping[str, str], Mapping[str, tuple[str, bytes, str]]] | None
+"""Fields of a form, and its files: each with name, content and media type."""
 
 
 class SdkAdapter(AnswerReader):
@@ -113,16 +116,58 @@ class SdkAdapter(AnswerReader):
         finally:
             body.close()
 
+    async def row(self, request: CompletionRequest) -> tuple[Json, tuple[str, ...]]:
+        """The body of a call as it stands in a batch, and what of the request the API can't take."""
+        await self._ready(request)
+        rendered = self._render(request)
+        return rendered.body, rendered.warnings
+
+    async def receive(self, body: Any) -> bytes:
+        """The next bytes of the `stream` of a response; nothing at its end. Raises like `complete`."""
+        return await self._receive(body, None)
+
+    def unreadable(self, error: ValueError) -> ProviderError:
+        """The error of an answer that is not JSON."""
+        return self._unusable(InvalidResponse, f"the answer is not JSON ({error})", None, ())
+
     async def list_models(self, timeout_s: float) -> list[str]:
         """The provider's models: a free health check. Raises like `complete`."""
+        body = await self.send_json("GET", self.models_path, timeout_s=timeout_s)
+        return [self._errors.mask_key(model) for model in self._models(body)]
+
+    async def send_json(
+        self, method: str, path: str, content: bytes | None = None, *, timeout_s: float, upload: Upload = None
+    ) -> Json:
+        """As `send`, and the JSON object of the answer."""
+        response = await self.send(method, path, content, timeout_s=timeout_s, upload=upload)
+        return self._json(response.content, None, ())[0]
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        *,
+        timeout_s: float,
+        upload: Upload = None,
+        stream: bool = False,
+    ) -> Any:
+        """One exchange that calls no model, below the base URL: the raw response. Raises like `complete`.
+
+        `content` is JSON, `upload` the fields and files of a form. With `stream` the `stream` of the response
+        is a `Body`.
+        """
+        from .transport import timeout
+
         await self._ready(None)
+        limit = timeout(timeout_s, self._connect_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._exchange(timeout_s, None, None)
+                return await self._send(method, path, content, upload, limit, stream)
         except TimeoutError as error:
-            raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
-        body, _ = self._json(response.content, None, ())
-        return [self._errors.mask_key(model) for model in self._models(body)]
+            raise self._errors.error(TimedOut, f"no answer within {timeout_s:g} s", None) from error
+        except Exception as error:  # as in `_exchange`
+            raise self._failure(error, None) from error
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""
@@ -151,7 +196,7 @@ class SdkAdapter(AnswerReader):
     @staticmethod
     def _lean(client: Any) -> Any:
         """An SDK's client that parses each address once."""
-        client._prepare_url = cache(client._prepare_url)
+        client._prepare_url = lru_cache(maxsize=256)(client._prepare_url)
         return client
 
     async def _ready(self, request: CompletionRequest | None) -> None:
@@ -176,18 +221,16 @@ class SdkAdapter(AnswerReader):
     async def _exchange(
         self,
         timeout_s: float,
-        request: CompletionRequest | None,
-        rendered: Rendered | None,
+        request: CompletionRequest,
+        rendered: Rendered,
         *,
         stream: bool = False,
     ) -> Any:
-        """The raw response: to the request, or without one the list of models."""
+        """The raw response to the request."""
         from .transport import timeout
 
         limit = timeout(timeout_s, self._connect_timeout_s)
         try:
-            if request is None or rendered is None:
-                return await self._get(limit)
             return await self._post(request, rendered, limit, stream)
         except Exception as error:  # three packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
@@ -215,12 +258,25 @@ class SdkAdapter(AnswerReader):
         """The same request for a stream."""
         return {**body, "stream": True}
 
-    async def _get(self, limit: Any) -> Any:
-        """The list of models, through the SDK. Raises like `_post`."""
+    async def _send(  # what `send` takes, and the limit
+        self, method: str, path: str, content: bytes | None, upload: Upload, limit: Any, stream: bool
+    ) -> Any:
+        """An exchange through the SDK. Raises like `_post`."""
         from httpx2 import Response
 
-        options = {**self.options, "timeout": limit}
-        return await self._client.get(self.models_path, cast_to=Response, options=options)
+        options: Json = {**self.options, "timeout": limit}
+        if method == "GET":
+            return await self._client.get(
+                path, cast_to=Response, options=options, stream=stream, stream_cls=None
+            )
+        if method == "DELETE":
+            return await self._client.delete(path, cast_to=Response, options=options)
+        options["idempotency_key"] = next(self._call_keys)
+        if upload is None:
+            return await self._client.post(path, content=content, cast_to=Response, options=options)
+        options["headers"] = {"Content-Type": "multipart/form-data"}
+        fields, files = upload
+        return await self._client.post(path, body=fields, files=files, cast_to=Response, options=options)
 
     def _models(self, body: Json) -> list[str]:
         """The names in a list of models."""
@@ -240,7 +296,7 @@ class SdkAdapter(AnswerReader):
         verdict, said = verdict_on(error) or (by_class(error, self.classes), error)
         return self._errors.of_exception(verdict, said, request)
 
-    async def _receive(self, body: Any, request: CompletionRequest) -> bytes:
+    async def _receive(self, body: Any, request: CompletionRequest | None) -> bytes:
         """The next bytes of a body; nothing at its end."""
         try:
             return bytes(await body.read())

@@ -98,6 +98,10 @@ class Body(httpx2.AsyncByteStream):
         self._answer, self._left = answer, max_bytes
         self._max_bytes = max_bytes
 
+    def allow(self, max_bytes: int) -> None:
+        """Take up to `max_bytes`: for a file of many answers."""
+        self._max_bytes = self._left = max_bytes
+
     async def read(self) -> bytes:
         """What has come, at least a byte; nothing at the end. Raises as `Transport.exchange`."""
         try:
@@ -296,9 +300,18 @@ class Client(httpx2.AsyncClient):
         content: bytes | None = None,
         **others: Any,
     ) -> httpx2.Request:
-        """A request with these headers and this body. Raises TypeError for other parts of a request."""
+        """A request with these headers and this body, or with `files` to upload and the form `data`.
+
+        Raises TypeError for other parts of a request.
+        """
+        form = {name: value for name in ("files", "data") if (value := others.pop(name, None))}
         if any(others.values()):
             raise TypeError(f"not supported: {', '.join(name for name, value in others.items() if value)}")
+        if form:
+            extensions = {"timeout": timeout.as_dict()}
+            upload = httpx2.Request(method, url, headers=headers, extensions=extensions, **form)
+            upload.read()
+            return upload
         request = httpx2.Request(
             method,
             _parsed(url) if isinstance(url, str) else url,
