@@ -93,7 +93,7 @@ class DirectRequests:
         run: Run | None = None,
         idempotency_key: str = "",
     ) -> DirectAnswer:
-        """The answer of `task`. It gets an id where it has none, and as a turn of a `run` its batch.
+        """The answer of `task`. It gets an id and a time where it has none, as a turn of a `run` its batch.
 
         With a `delivery` the answer is streamed to it as well. A request with the `idempotency_key` of an
         earlier one gets the answer of that one. Raises the RequestDeclined or ProviderError that ended the
@@ -108,7 +108,7 @@ class DirectRequests:
         if run is not None and run.max_cost_usd is not None:
             await self._caps.hold(batch, run.max_cost_usd)
         try:
-            task = replace(task, batch=batch, id=task.id or uuid4().hex, created_at=self._now())
+            task = self._complete(task, batch)
             ask = partial(self._ask, delivery=delivery, is_turn=run is not None)
             if idempotency_key:
                 return await self._keys.ask(idempotency_key, task, delivery, ask)
@@ -116,6 +116,13 @@ class DirectRequests:
         finally:
             if capped:
                 self._caps.release(batch)
+
+    def _complete(self, task: Task, batch: str) -> Task:
+        """The task in its batch, with an id and a time. A copy measures its texts again."""
+        if task.batch == batch and task.id and task.created_at:
+            return task
+        at = task.created_at or self._now()
+        return replace(task, batch=batch, id=task.id or uuid4().hex, created_at=at)
 
     async def _ask(self, task: Task, delivery: Delivery | None, *, is_turn: bool) -> DirectAnswer:
         self._check_serving()  # the store may have been asked meanwhile

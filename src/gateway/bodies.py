@@ -43,8 +43,11 @@ async def read_object(request: web.Request, max_bytes: int) -> dict[str, Any]:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # this is no part of the answer
     try:
-        async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
+        if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
             content = await request.read()
+        else:
+            async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
+                content = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(max_bytes) from None
     except web.RequestPayloadError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,11 +13,13 @@ from ..access import AccessPolicy
 from ..core.clock import Clock
 from ..settings import Settings
 from .guard import Guard
+from .names import ModelChoice, choose
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
     from ..core.store import Store
 
+NAMES_KEPT = 1_000  # of models that were asked for and are served
 Metrics = Callable[[str], tuple[bytes, str]]  # Accept header -> body and content type; blocks
 
 
@@ -34,6 +37,11 @@ class GatewayContext:
     simulated: bool
     pool: Orchestrator | None = None
     open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
+    choose: Callable[[str], ModelChoice] = field(init=False)  # `names.choose`, which remembers
+
+    def __post_init__(self) -> None:
+        found = partial(choose, settings=self.settings, called=self.called)
+        self.choose = lru_cache(NAMES_KEPT)(found)
 
     @property
     def max_body_bytes(self) -> int:

@@ -23,8 +23,9 @@ async def count_tokens(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     check_head(request, context.max_body_bytes)
     body = await read_object(request, context.max_body_bytes)
-    found = MESSAGES.read_count(body, lower_case(request))
-    task = as_task(request, MESSAGES, found, body).task
+    headers = lower_case(request)
+    found = MESSAGES.read_count(body, headers)
+    task = as_task(request, MESSAGES, found, body, headers).task
     pool = context.leading()
     if pool is None:
         raise not_leading()

@@ -29,7 +29,7 @@ from .formats.embeddings import VECTORS
 from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
 from .formats.responses import RESPONSES
-from .names import ModelChoice, choose, choose_embedder
+from .names import ModelChoice, choose_embedder
 from .problems import not_leading
 from .requests import request_options
 from .streaming import Stream
@@ -64,10 +64,11 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     if context.placing() is None:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)
-    found = form.read(body, lower_case(request))
+    headers = lower_case(request)
+    found = form.read(body, headers)
     if found.response_schema is not None:
         await asyncio.to_thread(_check_schema, found.response_schema)
-    asked = as_task(request, form, found, body)
+    asked = as_task(request, form, found, body, headers)
     pool = context.placing()
     if pool is None:  # it may have ended while the body was read
         raise not_leading()
@@ -97,9 +98,15 @@ def lower_case(request: web.Request) -> dict[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-def as_task(request: web.Request, form: Format, found: CallerRequest, body: Mapping[str, Any]) -> Asked:
+def as_task(
+    request: web.Request,
+    form: Format,
+    found: CallerRequest,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+) -> Asked:
     """The task that a request becomes. Raises FormatError."""
-    context, caller, headers = request.app[CONTEXT], request[CALLER], lower_case(request)
+    context, caller = request.app[CONTEXT], request[CALLER]
     options = request_options(headers, body, caller.role, context.settings.task_types)
     choice = _choice(found, context)
     if options.idempotency_key and form is VECTORS:
@@ -142,7 +149,7 @@ def _choice(found: CallerRequest, context: GatewayContext) -> ModelChoice:
     """What the request may use. Raises FormatError if no provider serves it."""
     if found.form == VECTORS.form:
         return choose_embedder(found.model, context.settings, context.called)
-    return _able(choose(found.model, context.settings, context.called), found, context)
+    return _able(context.choose(found.model), found, context)
 
 
 def _able(choice: ModelChoice, found: CallerRequest, context: GatewayContext) -> ModelChoice:

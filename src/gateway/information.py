@@ -13,7 +13,7 @@ from .formats.base import FormatError
 from .formats.listings import ListedModel, anthropic_list, anthropic_model, openai_list, openai_model
 from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
-from .names import choose, listed
+from .names import listed
 
 RETRY_AFTER_S = 2
 
@@ -60,7 +60,7 @@ def _owner(name: str, context: GatewayContext) -> str:
     known = dict(listed(context.settings, context.called))
     if name in known:
         return known[name]
-    choice = choose(name, context.settings, context.called)
+    choice = context.choose(name)
     able = choice.providers or context.settings.left_by(choice.models, ())
     found = next((each for each in able if each in context.called), None)
     if found is None:

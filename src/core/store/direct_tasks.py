@@ -11,20 +11,25 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
 from ...records import Result, Task
 from . import schema
 from .codec import encode_task
 from .database import Database
-from .ends import END_NAMES, EndWriter, end_columns
+from .ends import END_NAMES, EndWriter, count_finished, end_columns
 from .identifiers import Identifiers, TaskStream
 from .ledger import ClaimedTask, Ledger
+from .loading import IN_SIZE, parts
 from .reconnecting import reconnecting
 from .row_numbers import reserve_rows
 from .search_index import SearchIndex
 
 STREAMS_KEPT = 1_000  # runs come and go, each with a stream of its own
 _T = schema.tasks.c
+_KNOWN = sa.select(_T.id).where(
+    _T.batch_id == bindparam("batch"), _T.id.in_(bindparam("ids", expanding=True))
+)
 _COLUMNS = [column.name for column in schema.tasks.columns]
 _Names = tuple[str, str, str]  # batch, submitter, task type
 
@@ -59,9 +64,7 @@ class DirectTasks:
             new = [each for each in records if _key(each.result.task, streams) not in known]
             if new:
                 self._insert(connection, new, streams)
-                o = schema.orchestrators
-                more = sa.update(o).where(o.c.id == me).values(finished=o.c.finished + len(new))
-                connection.execute(more)
+                count_finished(self._database, connection, me, len(new))
         self._remember(streams)
         return list(records)
 
@@ -103,8 +106,9 @@ class DirectTasks:
             ids.setdefault(batch_id, []).append(task_id)
         found = set()
         for batch_id, wanted in ids.items():
-            query = sa.select(_T.id).where(_T.batch_id == batch_id, _T.id.in_(wanted))
-            found |= {(batch_id, task_id) for task_id in connection.execute(query).scalars()}
+            for ids_here in parts(wanted, IN_SIZE):
+                rows = connection.execute(_KNOWN, {"batch": batch_id, "ids": ids_here})
+                found |= {(batch_id, task_id) for task_id in rows.scalars()}
         return found
 
     # ------------------------------------------------------------ batches and streams

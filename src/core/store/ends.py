@@ -84,6 +84,18 @@ def with_earlier_attempts(connection: sa.Connection, loader: Loader, written: Wr
     stored = {each.row: each.result for each in loader.results(connection, query)}
     return [stored.get(mine.row, result) for result, mine in written]
 
+_ORCHESTRATORS = schema.orchestrators
+_COUNT = (
+    sa.update(_ORCHESTRATORS)
+    .where(_ORCHESTRATORS.c.id == bindparam("which"))
+    .values(finished=_ORCHESTRATORS.c.finished + bindparam("more"))
+)
+
+
+def count_finished(database: Database, connection: sa.Connection, orchestrator_id: int, more: int) -> None:
+    """Add to the number of tasks that an orchestrator has finished."""
+    database.prepared(_COUNT, ["more", "which"]).many(connection, [(more, orchestrator_id)])
+
 
 def end_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:
     """The values of `END_NAMES`."""

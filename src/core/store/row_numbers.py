@@ -8,13 +8,11 @@ from . import schema
 from .database import Database
 
 LAST_ROW = "last_task_row"
+_LAST = sa.select(schema.meta.c.value).where(schema.meta.c.key == sa.literal_column(f"'{LAST_ROW}'"))
 
 
 def reserve_rows(database: Database, connection: sa.Connection, n: int) -> int:
     """Reserve `n` row numbers; returns the first. Processes that add tasks wait here for each other."""
-    insert = database.insert(schema.meta).values(key=LAST_ROW, value=n)
-    statement = insert.on_conflict_do_update(
-        index_elements=[schema.meta.c.key], set_={"value": schema.meta.c.value + n}
-    ).returning(schema.meta.c.value)
-    last = connection.execute(statement).scalar_one()
+    database.adding(schema.meta, ["value"]).many(connection, [(LAST_ROW, n)])
+    last = database.prepared(_LAST, []).one(connection, ()).scalar_one()
     return int(last) - n + 1

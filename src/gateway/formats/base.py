@@ -95,7 +95,7 @@ class Format(Protocol):
     form: str
 
     def read(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> CallerRequest:
-        """The request in a body. Raises FormatError."""
+        """The request in a body. The names of the headers are in lower case. Raises FormatError."""
         ...
 
     def answer(self, request: CallerRequest, served: Served, completion: Completion) -> bytes:

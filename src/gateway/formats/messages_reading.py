@@ -69,8 +69,7 @@ def read_message(
 
 
 def _passed(headers: Mapping[str, str]) -> dict[str, str]:
-    found = {name.lower(): value for name, value in headers.items()}
-    return {name: found[name] for name in _PASSED_HEADERS if name in found}
+    return {name: headers[name] for name in _PASSED_HEADERS if name in headers}
 
 
 def _read_thinking(body: Mapping[str, Any], max_tokens: int | None) -> str | None:

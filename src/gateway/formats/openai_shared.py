@@ -51,9 +51,8 @@ def error_object(problem: Problem) -> Json:
 
 
 def passed_headers(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """The headers that a provider of the same API gets, by their names in lower case."""
-    found = {name.lower(): value for name, value in headers.items()}
-    return {name: found[name] for name in names if name in found}
+    """The headers that a provider of the same API gets; all names are in lower case."""
+    return {name: headers[name] for name in names if name in headers}
 
 
 class ToolSettings(NamedTuple):

@@ -25,7 +25,7 @@ def read(form: str, **more: Any) -> CallerRequest:
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_small_request_is_a_text_and_its_body(form: str) -> None:
     body = body_for(form, some_new_field={"a": 1})
-    found = FORMATS[form].read(body, {"Anthropic-Beta": "tools-1", "Authorization": "Bearer no"})
+    found = FORMATS[form].read(body, {"anthropic-beta": "tools-1", "authorization": "Bearer no"})
     assert found.messages == (Message("user", "Tides?"),)
     assert (found.form, found.model, found.stream) == (form, "auto", False)
     assert found.native.form == form
