@@ -5,14 +5,21 @@ Rows of `[models]` come first. This list answers for names that no row covers, s
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from .providers.api_formats import API_FORMATS
 
+LONGEST_NAME = 200
+NAMES_KEPT = 4_096  # any client may ask for any name
 
-@cache
+
 def api_of(model: str) -> str | None:
     """The name of its API format; None for a model in none of their price lists, or not for text."""
+    return _api_of(model) if len(model) <= LONGEST_NAME else None
+
+
+@lru_cache(NAMES_KEPT)
+def _api_of(model: str) -> str | None:
     from genai_prices import data_snapshot  # imports the list (0.1 s), which few commands need
 
     for api in API_FORMATS.values():

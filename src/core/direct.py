@@ -31,6 +31,7 @@ from .task_ends import TaskEnds
 __all__ = ["Delivery", "DirectAnswer", "DirectRequests", "Run"]
 
 STARTING_AT_MOST_S = 60.0  # how long a request waits for a pool that is starting
+LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0  # when a request that may not wait may come again
 EXPIRE_LATE_S = 0.05  # the scheduler ends what has expired; this is for when nothing may be placed
 
 
@@ -165,7 +166,13 @@ class DirectRequests:
             text = f"{waiting:,} requests of {submitter!r} are waiting (gateway.max_waiting_per_submitter)"
         else:
             text = f"{self._requests.waiting:,} requests are waiting (gateway.max_waiting)"
-        raise WaitingLimit(text, self._placer.next_in_s())
+        raise WaitingLimit(text, self._retry_after_s())
+
+    def _retry_after_s(self) -> float:
+        """When those that wait have probably gone; without a rate to tell, when the next one goes."""
+        drained_s = self._requests.drained_in_s(self._now())
+        wait_s = self._placer.next_in_s() if drained_s is None else drained_s
+        return min(max(wait_s, LEAST_RETRY_S), MOST_RETRY_S)
 
     def _check_route(self, task: Task, now: float) -> None:
         """Tell at once that no provider can serve it, while no slot is free for a decision."""

@@ -18,6 +18,7 @@ from ..records import Completion, Placement, Result, Task, TaskStatus
 from ..stream_events import StreamEvent
 
 Key = tuple[str, str]  # batch, id
+RATE_WINDOW_S = 10  # in which calls are counted
 
 
 class Delivery(Protocol):
@@ -107,12 +108,32 @@ def _why(result: Result, error: ProviderError | None) -> BaseException:
     return error or InternalError(result.error)
 
 
+class _CallRate:
+    """How many requests a second have come to their call lately."""
+
+    def __init__(self) -> None:
+        self._by_second: dict[int, int] = {}  # the oldest first
+
+    def note(self, at: float) -> None:
+        """A call began at `at`, epoch seconds."""
+        second = int(at)
+        self._by_second[second] = self._by_second.get(second, 0) + 1
+        if len(self._by_second) > RATE_WINDOW_S:
+            del self._by_second[next(iter(self._by_second))]
+
+    def per_s(self, now: float) -> float:
+        """Calls a second since the first one in the window; 0 without any."""
+        recent = {at: number for at, number in self._by_second.items() if at > now - RATE_WINDOW_S}
+        return sum(recent.values()) / max(1.0, now - min(recent)) if recent else 0.0
+
+
 class OpenRequests:
     """The open requests by (batch, id), and how many of them wait."""
 
     def __init__(self) -> None:
         self._open: dict[Key, OpenRequest] = {}
         self._waiting: Counter[str] = Counter()  # by submitter
+        self._rate = _CallRate()
         self.waiting = 0
 
     def __len__(self) -> int:
@@ -130,6 +151,11 @@ class OpenRequests:
         """How many requests of a submitter wait, without a call in flight."""
         return self._waiting.get(submitter, 0)
 
+    def drained_in_s(self, now: float) -> float | None:
+        """Seconds until what waits has gone, at the rate of the last calls; None without calls."""
+        per_s = self._rate.per_s(now)
+        return self.waiting / per_s if per_s else None
+
     def open(self, request: OpenRequest) -> None:
         """The request begins to wait."""
         self._open[request.key] = request
@@ -138,6 +164,7 @@ class OpenRequests:
     def called(self, request: OpenRequest, placement: Placement, cancel: Callable[[], None]) -> None:
         """A call of the request is in flight; `cancel` ends it."""
         request.placement, request.cancel_call = placement, cancel
+        self._rate.note(placement.at)
         self._count(request, -1)
 
     def call_ended(self, request: OpenRequest, error: ProviderError | None) -> None:

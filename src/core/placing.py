@@ -15,8 +15,6 @@ from .result_writer import ResultWriter
 from .run_end import RunEnd
 from .task_ends import TaskEnds
 
-LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0  # when a request that may not wait may come again
-
 
 class PlacementGuard:
     """Whether calls may be made at all now, those of tasks and canary calls.
@@ -115,9 +113,8 @@ class Placer:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - now), self.place)
 
     def next_in_s(self) -> float:
-        """Seconds until a waiting task probably goes, from LEAST_RETRY_S to MOST_RETRY_S."""
-        at = self._next_at
-        return LEAST_RETRY_S if at is None else min(max(at - self.now(), LEAST_RETRY_S), MOST_RETRY_S)
+        """Seconds until time alone lets a waiting task go; 0 where a call must settle first."""
+        return 0.0 if self._next_at is None else max(0.0, self._next_at - self.now())
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""

@@ -24,8 +24,8 @@ async def count_tokens(request: web.Request) -> web.Response:
     check_head(request, context.max_body_bytes)
     body = await read_object(request, context.max_body_bytes)
     headers = lower_case(request)
-    found = MESSAGES.read_count(body, headers)
-    task = as_task(request, MESSAGES, found, body, headers).task
+    found = await body.in_turn(MESSAGES.read_count, body.value, headers)
+    task = (await body.in_turn(as_task, request, MESSAGES, found, body.value, headers)).task
     pool = context.leading()
     if pool is None:
         raise not_leading()

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from ..answer_schema import check_schema
+from ..core.direct import run_batch
 from ..core.task_ends import contents_kept
 from ..errors import InputError
 from ..records import GENERAL, Task
@@ -29,9 +30,10 @@ from .formats.embeddings import VECTORS
 from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
 from .formats.responses import RESPONSES
+from .guard import Caller
 from .names import ModelChoice, choose_embedder
 from .problems import not_leading
-from .requests import request_options
+from .requests import RequestOptions, request_options
 from .streaming import Stream
 
 VIA = "via"
@@ -65,10 +67,10 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)
     headers = lower_case(request)
-    found = form.read(body, headers)
+    found = await body.in_turn(form.read, body.value, headers)
     if found.response_schema is not None:
         await asyncio.to_thread(_check_schema, found.response_schema)
-    asked = as_task(request, form, found, body, headers)
+    asked = await body.in_turn(as_task, request, form, found, body.value, headers)
     pool = context.placing()
     if pool is None:  # it may have ended while the body was read
         raise not_leading()
@@ -120,7 +122,7 @@ def as_task(
     now = context.clock.now()
     task = Task(
         id=request[REQUEST_ID],
-        batch="/".join(filter(None, (BATCHES, caller.name, options.batch))),
+        batch=_batch(caller, options),
         messages=found.messages,
         tier=choice.tier,
         models=choice.models,
@@ -143,6 +145,12 @@ def as_task(
         task_type=options.task_type or GENERAL,
     )
     return Asked(form, found, options, task, context.settings, context.simulated)
+
+
+def _batch(caller: Caller, options: RequestOptions) -> str:
+    if options.run_id:
+        return run_batch(caller.name, options.run_id)
+    return "/".join(filter(None, (BATCHES, caller.name, options.batch)))
 
 
 def _choice(found: CallerRequest, context: GatewayContext) -> ModelChoice:

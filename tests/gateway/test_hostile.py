@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from src.gateway.bodies import AT_ONCE_BYTES
+from src.gateway.bodies import AT_ONCE_BYTES, Body
 from src.gateway.connections import HEADERS_S, Connections
 from src.simulator.process import SimulatorProcess
 
@@ -65,6 +66,12 @@ def test_a_large_body_is_read(gateway: Served, simulator: SimulatorProcess) -> N
     body = {**CHAT, "messages": [{"role": "user", "content": words}]}
     assert len(words) > AT_ONCE_BYTES
     assert send(gateway.url, "/v1/chat/completions", method="POST", body=body).status == 200
+
+
+async def test_what_is_done_with_a_large_body_does_not_hold_up_the_event_loop() -> None:
+    here = threading.get_ident()
+    assert await Body({}, is_large=True).in_turn(threading.get_ident) != here
+    assert await Body({}, is_large=False).in_turn(threading.get_ident) == here
 
 
 NOT_SCHEMAS: dict[str, Any] = {

@@ -84,6 +84,7 @@ def with_earlier_attempts(connection: sa.Connection, loader: Loader, written: Wr
     stored = {each.row: each.result for each in loader.results(connection, query)}
     return [stored.get(mine.row, result) for result, mine in written]
 
+
 _ORCHESTRATORS = schema.orchestrators
 _COUNT = (
     sa.update(_ORCHESTRATORS)
