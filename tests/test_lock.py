@@ -33,7 +33,15 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2, "parquet": 1, "ray": 10}  # packages
+LEAST = {
+    "runtime": 40,
+    "test": 40,
+    "dev": 40,
+    "postgresql": 2,
+    "parquet": 1,
+    "gemini-batch": 2,
+    "ray": 10,
+}  # packages
 every_lock = pytest.mark.parametrize("name", LEAST)
 
 
@@ -50,7 +58,8 @@ def test_the_lock_satisfies_the_requirements(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("larger", "smaller"), [("test", "runtime"), ("dev", "test"), ("dev", "postgresql"), ("dev", "parquet")]
+    ("larger", "smaller"),
+    [("test", "runtime"), *(("dev", each) for each in ("test", "postgresql", "parquet", "gemini-batch"))],
 )
 def test_a_lock_holds_all_that_the_one_below_it_holds(larger: str, smaller: str) -> None:
     found, below = pins(larger), pins(smaller)

@@ -139,6 +139,11 @@ async def test_faults_of_live_calls_leave_batches_alone(raw: Raw) -> None:
     assert raw.stats()["rows_by_end"]["succeeded"] == raw.stats()["rows"]
 
 
+async def test_a_server_without_batches_has_no_such_page(raw: Raw) -> None:
+    raw.sim.patch(raw.api, {"batches": {"available": False}})
+    assert (await raw.call("GET", LISTS[raw.api]))[0] == 404
+
+
 async def test_reset_forgets_batches_files_and_ordered_faults(raw: Raw) -> None:
     await raw.create()
     raw.sim.batch_fault(raw.api, "create_error")

@@ -23,9 +23,9 @@ RANK = {
 }
 
 
-def drawn(seed: int, **settings: object) -> Timeline:
+def drawn(seed: int, *, is_valid: bool = True, **settings: object) -> Timeline:
     own = BatchSettings(**settings)  # type: ignore[arg-type]
-    return draw_timeline(own, DAY_S, 0.0, random.Random(seed), is_valid=True)
+    return draw_timeline(own, DAY_S, 0.0, random.Random(seed), is_valid=is_valid)
 
 
 @given(
@@ -47,9 +47,18 @@ def test_states_go_forward_and_rows_become_more(
         assert before is after or before not in FINAL
 
 
-@given(seed=st.integers(0, 10_000), expiring=st.sampled_from([0.0, 1.0]))
-def test_a_batch_is_over_when_it_says_so(seed: int, expiring: float) -> None:
-    line = drawn(seed, expiring=expiring)
+@given(
+    seed=st.integers(0, 10_000),
+    is_valid=st.booleans(),
+    expiring=st.sampled_from([0.0, 1.0]),
+    cancel=st.one_of(st.none(), st.floats(0, 600), st.floats(0, 2 * DAY_S)),
+)
+def test_a_batch_is_over_when_it_says_so(
+    seed: int, is_valid: bool, expiring: float, cancel: float | None
+) -> None:
+    line = drawn(seed, is_valid=is_valid, expiring=expiring)
+    if cancel is not None and line.phase(cancel) not in FINAL:
+        line.cancel(cancel, 30.0)
     assert line.phase(line.over_at) in FINAL
     assert line.phase(line.over_at - 1e-3) not in FINAL
 

@@ -39,6 +39,7 @@ class GeminiFiles:
     def __init__(self, store: BatchStore) -> None:
         self._store = store
         self._begun: dict[str, tuple[Json, bytearray]] = {}
+        self._ended: set[str] = set()
 
     def route(self, request: web.BaseRequest) -> Page | None:
         """The page that a request is for. What continues an upload bears no key, but the id of the upload."""
@@ -87,6 +88,15 @@ class GeminiFiles:
         ident = request.query.get("upload_id")
         if ident is None:
             return await self._start(request)
+        try:
+            return await self._continue(request, ident, commands)
+        except Fail as fail:
+            answer, headers = self._store.engine.error(fail, request.method, request.path)
+            return whole(answer, {**headers, "X-Goog-Upload-Status": "final"})
+
+    async def _continue(self, request: web.BaseRequest, ident: str, commands: str) -> web.Response:
+        if ident in self._ended:
+            raise refused("Upload has already been terminated.")
         begun = self._begun.get(ident)
         if begun is None:
             raise Fail("no_such", message="The upload was not found.")
@@ -101,6 +111,7 @@ class GeminiFiles:
         if "finalize" not in commands:
             return whole(Answer(200, b"", {"X-Goog-Upload-Status": "active"}), {})
         del self._begun[ident]
+        self._ended.add(ident)
         stored = self._add(details, bytes(data))
         body = json.dumps({"file": self._shown(stored, request)}).encode()
         return whole(Answer(200, body, {"X-Goog-Upload-Status": "final"}), {})

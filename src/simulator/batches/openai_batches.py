@@ -184,6 +184,7 @@ class OpenAIBatches:
             (good if answer.status == 200 else bad).append(
                 line.encode() + answer.body + b'}, "error": null}\n'
             )
+            answer.body = b""  # the file has it
         code, text = _NOT_RUN.get(phase, ("", ""))
         for row in batch.unanswered():
             ident = f"batch_req_{self._store.engine.ident()}"

@@ -59,17 +59,17 @@ class BatchServer:
     def __init__(self, engine: Engine, clock: BatchClock, paid: set[str]) -> None:
         self._engine = engine
         self.store = BatchStore(engine, clock, paid)
-        self._api: BatchApi = _APIS[engine.api_format.name](self.store)
-        self._bucket: Bucket | None = None
+        self.reset()
 
     def reset(self) -> None:
         """Without batches, and counters at zero."""
         self.store.reset()
-        self._bucket = None
+        self._api: BatchApi = _APIS[self._engine.api_format.name](self.store)
+        self._bucket: Bucket | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Raises Fail, and Broken."""
-        page = self._api.route(request)
+        page = self._api.route(request) if self._engine.config.batches.available else None
         if page is None:
             raise Fail("not_found")
         engine, action = self._engine, page.action

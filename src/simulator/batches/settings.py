@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..readers import ConfigError, nearest, read_number, read_object, read_whole
+from ..readers import ConfigError, nearest, read_flag, read_number, read_object, read_whole
 from .faults import BATCH_FAULTS, ROW_FAULTS
 
 _P90 = 1.2815515655446004  # the 90th percentile of a standard normal distribution
@@ -31,6 +31,7 @@ class Turnaround:
 class BatchSettings:
     """None is the API's own limit, or no limit where the API has none that is the same for everybody."""
 
+    available: bool = True  # else the endpoints are not there, as with many compatible servers
     turnaround: Turnaround = field(default_factory=Turnaround)
     validation_s: float = 5.0  # at most a tenth of the turnaround, like `finalizing_s`
     finalizing_s: float = 10.0
@@ -92,6 +93,7 @@ def _count(value: Any, where: str) -> int:
 
 
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
+    "available": read_flag,
     "turnaround": _turnaround,
     "validation_s": _seconds,
     "finalizing_s": _seconds,

@@ -75,9 +75,10 @@ class Timeline:
     def over_at(self) -> float:
         """When the batch reaches its final state; infinite for one that is stuck."""
         if not self.is_valid:
-            return self.validated_at
-        own = self.ended_at if self.is_stuck else min(self.ended_at, self.expires_at)
-        return min(own, self.cancelled_at)
+            return min(self.validated_at, self.cancelled_at)
+        if self.ended_at > self.expires_at and not self.is_stuck:
+            return min(self.expires_at, self.cancelled_at)
+        return self.ended_at if self.cancelling_at is None else self.cancelled_at
 
     def rows_done(self, now: float, rows: int) -> int:
         """How many rows are answered at `now`."""
