@@ -110,6 +110,17 @@ def test_expired_and_cancelled_rows_cost_nothing(sim: SimulatorProcess) -> None:
     assert stats["billed"][MODELS["anthropic"]]["answers"] == ends["succeeded"]
 
 
+def test_a_row_reads_what_another_row_of_the_batch_has_cached(sim: SimulatorProcess) -> None:
+    rows = messages(3)
+    for row in rows:
+        mark = {"cache_control": {"type": "ephemeral"}}
+        row["params"]["system"] = [{"type": "text", "text": "Be brief. " * 600, **mark}]
+    run_anthropic(sim, rows)
+    billed = sim.stats()["anthropic"]["batches"]["billed"][MODELS["anthropic"]]
+    assert billed["cached_tokens"] == 2 * 1_500
+    assert billed["input_tokens"] > 3 * 1_500, "cached ones included"
+
+
 def test_equal_runs_give_equal_batches(sim: SimulatorProcess) -> None:
     sim.patch("openai", {"batches": {"row_faults": {"server_error": 0.3}, "turnaround": None}})
     seen = []

@@ -115,16 +115,15 @@ class GeminiBatches:
     async def _enter(self, rows: list[Row], info: Json, errors: list[Json], model: str) -> Batch:
         """Create the batch. Raises Fail where a limit on waiting batches refuses it."""
         settings = self._store.engine.config.batches
+        limit = settings.most_enqueued(model)
+        enqueued = 0 if limit is None else (await self._store.count_tokens(rows))[model]
+        # from here on without waiting, so that two creations can't both take the last place
         most_active = settings.max_active_batches or _MAX_ACTIVE
         if len(self._store.active()) >= most_active:
             raise Fail("queue_full", message=_TOO_MANY.format(what="concurrent batches", limit=most_active))
-        limit = settings.most_enqueued(model)
-        enqueued = 0
-        if limit is not None:
-            enqueued = (await self._store.count_tokens(rows))[model]
-            if self._store.enqueued(model) + enqueued > limit:
-                what = f"enqueued batch tokens of {model}"
-                raise Fail("queue_full", message=_TOO_MANY.format(what=what, limit=limit))
+        if limit is not None and self._store.enqueued(model) + enqueued > limit:
+            what = f"enqueued batch tokens of {model}"
+            raise Fail("queue_full", message=_TOO_MANY.format(what=what, limit=limit))
         batch = self._store.create(rows, info, _WINDOW_S, errors)
         batch.keeps_expired = False
         batch.enqueued[model] = enqueued

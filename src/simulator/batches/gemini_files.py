@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -152,7 +151,7 @@ class GeminiFiles:
     def _shown(self, stored: StoredFile, request: web.BaseRequest) -> Json:
         uri = f"http://{request.host}/v1beta/files/{stored.ident}"
         # base64 of the hexadecimal digits, not of the bytes: that is what the API sends
-        digest = base64.b64encode(hashlib.sha256(stored.data).hexdigest().encode()).decode()
+        digest = base64.b64encode(stored.sha256.encode()).decode()
         shown: Json = {
             "name": f"files/{stored.ident}",
             "mimeType": stored.extra["type"],

@@ -162,10 +162,6 @@ class BatchStore:
         found = [b for b in self._batches.values() if not b.is_deleted and b.timeline.created_at <= youngest]
         return found[::-1]
 
-    def phase(self, batch: Batch) -> Phase:
-        """The state of a batch now."""
-        return batch.timeline.phase(self.clock.now())
-
     def active(self) -> list[Batch]:
         """The batches that are not over."""
         now = self.clock.now()
