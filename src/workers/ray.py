@@ -9,7 +9,8 @@ started it, so the next leader finds it by its name, with the calls that it hold
                            +-----> gone <----------+        its process, its machine or the cluster ended
 
 A worker takes settings and keys from the environment of its Ray node, as the program does from its own. Only
-plain data travels (`port.py`). One without a leader for IDLE_END_S ends, so a cluster is left as it was.
+plain data travels (`port.py`). One that holds nothing ends IDLE_END_S after its leader's last word, so a
+cluster is left as it was; outcomes that no leader has stored yet are kept for HOLDING_END_S.
 
 **Ray's head.** Its control service (GCS) keeps the names. While it is gone `find` raises WorkerUnreachable:
 workers that were attached go on for a while, and no new ones are found. Ray's core ends a process that has
@@ -39,10 +40,11 @@ from .worker import Worker
 
 log = logging.getLogger(__name__)
 RESOURCE = "orchestrator_worker"
-JOIN_S = 20.0  # to join a cluster that answers: Ray's own patience is without an end
+JOIN_S = 10.0  # to join a cluster that answers: Ray's own patience is without an end
 LOOK_S = 3.0  # for the control service to answer: it does so in milliseconds
 CONNECT_S = 3.0
-IDLE_END_S = 600.0  # longer than a restart of the leader, or a rolling update
+IDLE_END_S = 60.0  # another one is there in seconds
+HOLDING_END_S = 86_400.0  # they are paid for
 MESSAGES_AT_ONCE = 100  # to one worker; its calls are not among them
 GCS_PATIENCE_S = 10 * 365 * 86_400
 _PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
@@ -84,7 +86,7 @@ class RayWorker:
         self._idle_end = asyncio.create_task(self._end_when_idle())
 
     async def _end_when_idle(self) -> None:
-        while steady() - self._taken_at < IDLE_END_S:
+        while steady() - self._taken_at < (HOLDING_END_S if self._built.holds else IDLE_END_S):
             await asyncio.sleep(IDLE_END_S / 20)
         await self._stack.aclose()
         os._exit(0)  # Ray has no other end that works outside of its methods

@@ -91,6 +91,11 @@ class Worker:
         return f"<Worker {name} epoch={self._lead.epoch} in_flight={self.in_flight} held={len(self._held)}>"
 
     @property
+    def holds(self) -> int:
+        """Calls whose outcome is not acknowledged."""
+        return len(self._held)
+
+    @property
     def in_flight(self) -> int:
         """Calls that have not ended."""
         return sum(each.outcome is None for each in self._held.values())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -54,13 +55,47 @@ def ask(tmp_path: Path) -> Ask:
         cluster: RayCluster, *, workers: int = WORKERS, calls: int = 0, address: str = "", **environ: str
     ) -> dict[str, Any]:
         done = subprocess.run(
-            [cluster.python, "-m", CLIENT, address or cluster.address, str(workers), str(calls)],
+            [cluster.python, "-m", CLIENT, "ask", address or cluster.address, str(workers), str(calls)],
             cwd=tmp_path, env={**cluster.environ, **environ}, capture_output=True, text=True, timeout=120,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert not done.stderr, done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     return run
+
+
+class Watch:
+    """`port_client.py` at its looks. `last` is what the newest one saw."""
+
+    def __init__(self, cluster: RayCluster, folder: Path, workers: int) -> None:
+        self._child = subprocess.Popen(
+            [cluster.python, "-m", CLIENT, "watch", cluster.address, str(workers)],
+            cwd=folder, env=cluster.environ, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+        """The first look from now on for which it holds."""
+        end, seen = time.monotonic() + timeout_s, {}
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            seen = json.loads(line)
+            if holds(seen):
+                return seen
+            assert time.monotonic() < end, seen
+        raise AssertionError(f"ended after {seen}: {self._child.stderr and self._child.stderr.read()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Callable[[RayCluster, int], Watch]:
+    return lambda cluster, workers: Watch(cluster, tmp_path, workers)

@@ -1,30 +1,36 @@
 """A leader reduced to its messages: joins the cluster, makes calls on every worker, prints what comes back.
 
-python port_client.py HOST:PORT WORKERS CALLS     prints one JSON object
+python -m tests.cluster.port_client ask HOST:PORT WORKERS CALLS   prints one JSON object
+python -m tests.cluster.port_client watch HOST:PORT WORKERS       prints one a look, until standard input ends
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any
 
+from src.config import load_settings, provider_access
 from src.errors import ConfigError
 from src.messages import Message
 from src.records import CompletionRequest
+from src.workers.identity import describe, mismatch
 from src.workers.plain import encode_request
-from src.workers.port import PROTOCOL, Port
+from src.workers.port import PROTOCOL, Port, WorkerUnreachable
 from src.workers.ray import RayFleet, open_fleet
 
 NAMESPACE = "test"
 READY_S = 60.0
+LOOK_S = 0.5
 
 
 async def found(fleet: RayFleet, wanted: int) -> dict[str, Port]:
     """The workers, when there are as many as wanted."""
     end = time.monotonic() + READY_S
+    ports: dict[str, Port] = {}
     while time.monotonic() < end:
         ports = dict(await fleet.find())
         if len(ports) >= wanted:
@@ -33,49 +39,82 @@ async def found(fleet: RayFleet, wanted: int) -> dict[str, Port]:
     raise SystemExit(f"only {len(ports)} workers")
 
 
-async def ask(port: Port, calls: int) -> dict[str, Any]:
-    """Attach, give the calls, take their outcomes."""
+async def attach(port: Port) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header of further messages, and the inventory."""
     header: dict[str, Any] = {
         "protocol": PROTOCOL,
         "epoch": 1,
-        "worker": "",
+        "session": "",
         "stamp": 0.0,
         "lease_left_s": 1e9,
     }
-    inventory = await port.attach({**header, "leader": "test"})
-    header["worker"] = inventory["worker"]
+    inventory: Any = await port.attach({**header, "leader": "test"})  # type: ignore[typeddict-item]
+    return {**header, "session": inventory["session"]}, inventory
+
+
+async def ask(port: Port, calls: int) -> dict[str, Any]:
+    """Attach, give the calls, take their outcomes."""
+    header, inventory = await attach(port)
+    settings = load_settings(environ=os.environ)
+    own = describe("test", settings, provider_access(settings, os.environ))
     request = encode_request(CompletionRequest("gpt-6-luna", (Message("user", "Why is the sky blue?"),), 50))
-    given = [
-        {
-            "key": f"1/{n}",
-            "provider": "openai",
-            "model": "gpt-6-luna",
-            "agent": "a",
-            "request": request,
-            "facts": {},
-        }
-        for n in range(calls)
-    ]
-    await port.give({**header, "calls": given, "cancel": []})
+    call = {"provider": "openai", "model": "gpt-6-luna", "agent": "a", "request": request, "facts": {}}
+    given: Any = [{**call, "key": f"1/{n}"} for n in range(calls)]
+    give: Any = {**header, "calls": given, "cancel": []}
+    await port.give(give)
     outcomes: list[Any] = []
     while len(outcomes) < calls:
-        taken = await port.take({**header, "acknowledged": [], "wait_s": 5.0})
-        outcomes += taken["outcomes"]
-    await port.take({**header, "acknowledged": [each["key"] for each in outcomes], "wait_s": 0.0})
-    return {"description": inventory["description"], "outcomes": outcomes}
+        take: Any = {**header, "acknowledged": [], "wait_s": 5.0, "linger_s": 0.0}
+        outcomes += (await port.take(take))["outcomes"]
+    return {
+        "description": inventory["description"],
+        "mismatch": mismatch(own, inventory),
+        "outcomes": outcomes,
+    }
 
 
-async def main(address: str, workers: int, calls: int) -> dict[str, Any]:
+async def ask_all(address: str, workers: int, calls: int) -> None:
+    """Print what each worker is, and what came of its calls; or why the cluster was not joined."""
     try:
         fleet = await open_fleet(address, NAMESPACE)
     except ConfigError as error:
-        return {"refused": str(error)}
+        tell({"refused": str(error)})
+        return
     ports = await found(fleet, workers)
-    answers = {name: await ask(port, calls) for name, port in ports.items()}
+    tell({"workers": {name: await ask(port, calls) for name, port in ports.items()}})
     await fleet.close()
-    return {"workers": answers}
+
+
+async def watch(address: str, workers: int) -> None:
+    """Print at each look which workers are found, or why none can be, and which of the first ones reply."""
+    fleet = await open_fleet(address, NAMESPACE)
+    ports = await found(fleet, workers)
+    loop = asyncio.get_running_loop()
+    ended = loop.run_in_executor(None, sys.stdin.read)
+    while not ended.done():
+        seen: dict[str, Any] = {"found": [], "why": "", "reply": []}
+        try:
+            seen["found"] = sorted(await fleet.find())
+        except WorkerUnreachable as error:
+            seen["why"] = str(error)
+        for name, port in ports.items():
+            try:
+                async with asyncio.timeout(2):
+                    await attach(port)
+                seen["reply"].append(name)
+            except (WorkerUnreachable, TimeoutError):
+                continue
+        tell(seen)
+        await asyncio.sleep(LOOK_S)
+    await fleet.close()
+
+
+def tell(what: object) -> None:
+    """One line of JSON."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    found = asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-    sys.stdout.write(json.dumps(found))
+    command, where, *counts = sys.argv[1:]
+    asyncio.run({"ask": ask_all, "watch": watch}[command](where, *map(int, counts)))

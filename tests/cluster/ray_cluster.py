@@ -76,6 +76,8 @@ class RayCluster:
 
     def __init__(self, environ: Mapping[str, str], *, workers: int = 3, redis: str = "") -> None:
         self._python, self._workers = ray_python(), workers
+        self._head: list[str] = []
+        self._restarted: subprocess.Popen[bytes] | None = None
         self.port, self._client_port = free_port(), free_port()
         self._temp = Path(tempfile.mkdtemp(prefix="ray-"))  # short: the path of a socket has 107 characters
         own = {"RAY_REDIS_ADDRESS": redis, "RAY_external_storage_namespace": self._temp.name} if redis else {}
@@ -113,10 +115,17 @@ class RayCluster:
         return sorted(found)
 
     def kill_head(self) -> None:
-        """End the control service as a power cut does."""
-        for pid, line in self._processes():
-            if "gcs_server" in line.partition(" ")[0]:
-                os.kill(pid, signal.SIGKILL)
+        """End the control service as a power cut does. `restart_head` starts it again."""
+        [pid] = [pid for pid, line in self._processes() if "gcs_server" in line.partition(" ")[0]]
+        self._head = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+        os.kill(pid, signal.SIGKILL)
+
+    def restart_head(self) -> None:
+        """The same control service again, with what it finds in Redis, or with nothing."""
+        with (self._temp / "head.txt").open("wb") as output:
+            self._restarted = subprocess.Popen(
+                self._head, env=self.environ, cwd=self._temp, stdout=output, stderr=output
+            )
 
     def logs(self) -> Path:
         """Where Ray puts the output of its processes."""
@@ -153,6 +162,8 @@ class RayCluster:
             for pid, _ in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            if self._restarted is not None:
+                self._restarted.wait()
             time.sleep(0.1)
 
 
