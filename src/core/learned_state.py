@@ -1,4 +1,4 @@
-"""Keeps what a run learns about providers for the next one: their limits, and estimates of their calls.
+"""Keeps what a run learns about providers for the next one: limits, estimates of calls, calls in flight.
 
 The key is the address and a fingerprint of the API key (`config.identity`), so that another account starts
 afresh. What is learned of a simulator is not kept.
@@ -31,7 +31,9 @@ class LearnedStateRepository:
         for name, access in self._access.items():
             known = await self._thread.insist(self._store.learned_state.load, *identity(access))
             if known and not access.simulated:
-                self._balancer.by_name[name].restore(known.get("groups", {}), known.get("estimates", {}))
+                self._balancer.by_name[name].restore(
+                    known.get("groups", {}), known.get("estimates", {}), known.get("concurrency", 0)
+                )
 
     async def save(self, now: float) -> None:
         """Save what is known now. Raises StoreError where the store does not take it."""
@@ -40,6 +42,7 @@ class LearnedStateRepository:
             payload = {
                 "groups": {g.name: found for g in provider.groups.values() if (found := g.export())},
                 "estimates": provider.estimators.export(),
+                "concurrency": provider.concurrency.limit,
             }
-            if any(payload.values()):
+            if payload["groups"] or payload["estimates"]:
                 await self._thread(self._store.learned_state.save, *identity(access), payload, now)

@@ -230,8 +230,13 @@ class ProviderLoadBalancer:
 
     def keep_call(self, permit: int) -> None:
         """Part of the answer was delivered: no other provider can take the call over any more."""
-        if (held := self.registry.permits.get(permit)) is not None:
-            held.may_move = False
+        held = self.registry.permits.get(permit)
+        if held is None or held.has_begun:
+            return
+        held.may_move, held.has_begun = False, True
+        kind = (held.model.name, held.task_type)
+        held.provider.concurrency.answered(placed_at=held.placed_at, kind=kind)
+        self.registry.opened |= held.provider.bit
 
     # ------------------------------------------------------------------ commands
 

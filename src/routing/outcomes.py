@@ -115,9 +115,12 @@ class OutcomeRecorder:
         if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
             if not held.embeds:  # it takes a tenth of the time of an answer
                 provider.history.record(healthy, end.latency_s, now)
+            kind = (held.model.name, held.task_type)
+            if healthy and not held.has_begun:
+                provider.concurrency.answered(placed_at=held.placed_at, kind=kind, latency_s=end.latency_s)
             provider.concurrency.record(
                 ok=healthy, placed_at=held.placed_at, latency_s=end.latency_s,
-                kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
+                kind=kind, in_flight=held.in_flight, now=now,
             )  # fmt: skip
         if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
             healthy = None  # it has answered since: a silence that has ended opens no breaker

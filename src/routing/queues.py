@@ -235,13 +235,13 @@ class Queues:
             group.unpark()
         self._wake_those(self._parked)
 
-    def wake_for(self, provider_bit: int) -> None:
-        """A call to that provider has ended."""
+    def wake_for(self, providers: int) -> None:
+        """A call to one of these providers has ended, or they take more calls. `providers`: their bits."""
         for group in self._groups.values():
-            if group.settles & provider_bit:
+            if group.settles & providers:
                 group.unpark()
         if self._parked:
-            self._wake_those(each for each in self._parked if each.settles & provider_bit)
+            self._wake_those(each for each in self._parked if each.settles & providers)
 
     def wake_held_back(self) -> None:
         """A head-of-line hold has ended: the classes that it kept are evaluated again."""

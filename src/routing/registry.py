@@ -76,6 +76,7 @@ class Registry:
         self.status = StatusReporter(self.events, self.network, settings.routing.stall_timeout_s)
         self.canaries = False  # whether the orchestrator makes them
         self.routes_version = 0  # routes built before it changed are built again
+        self.opened = 0  # bits of providers that take more calls since the scheduler has looked
 
     def price_of(self, provider: ProviderState, model: ModelState, now: float) -> CompiledPrice | None:
         """The model's price at this provider, None where it is unknown."""

@@ -245,7 +245,7 @@ class Scheduler:
         return Dispatched(placements, ended, self._next_wake(now))
 
     def _note_changes(self, now: float) -> None:
-        """Reroute the queues where models came or went, and wake them where the network did."""
+        """Reroute the queues where models came or went, and wake those that the change concerns."""
         registry = self.balancer.registry
         if registry.routes_version != self._routes_version:
             self._routes_version = registry.routes_version
@@ -253,6 +253,9 @@ class Scheduler:
         if registry.network.offline_since != self._offline_since:
             self._offline_since = registry.network.offline_since
             self._queues.wake_all()
+        if registry.opened:
+            self._queues.wake_for(registry.opened)
+            registry.opened = 0
 
     def _send_probes(self, placements: list[Placement], now: float) -> None:
         """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker.

@@ -216,6 +216,7 @@ class ProviderState:
             self.connection.probe_placed(now, floor_s)
         self.backoff.call_placed(permit, now + floor_s)
         self.in_flight += 1
+        self.concurrency.placed(self.in_flight)
         self.granted_at = now
 
     def call_ended(self, permit: int, now: float, floor_s: float, *, ok: bool, timed_out: bool) -> None:
@@ -232,14 +233,18 @@ class ProviderState:
         self.answered = max(self.answered, permit)
 
     def restore(
-        self, limits: Mapping[str, LearnedLimits], estimates: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        limits: Mapping[str, LearnedLimits],
+        estimates: Mapping[str, Mapping[str, Any]] | None = None,
+        concurrency: int = 0,
     ) -> None:
-        """Start from what earlier runs learned: limits by group and estimates by task type.
+        """Start from what earlier runs learned: limits by group, estimates by task type, calls in flight.
 
         To be called before the first task is placed.
         """
         self.learned = limits
         self.estimators.known = estimates or {}
+        self.concurrency.start_at(concurrency)
 
     def set_paused(self, paused: bool) -> None:
         """A paused provider gets no tasks; its calls in flight continue."""
@@ -364,6 +369,7 @@ class Permit:
     canary: bool = False
     compared: bool = False  # abandoned to compare with another provider, which shows nothing about health
     may_move: bool = False  # another provider may serve its task as well
+    has_begun: bool = False  # part of its answer was delivered
     has_media: bool = False  # its prompt holds images or documents
     embeds: bool = False  # as `Task.embeds`
     in_flight: int = 1  # calls to the provider when it was placed, itself included

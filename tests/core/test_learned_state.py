@@ -15,6 +15,7 @@ from src.core.store import Store
 from src.core.store_thread import StoreThread
 from src.records import LimitReport, Usage
 from src.routing.balancer import ProviderLoadBalancer
+from src.routing.limits.concurrency import INITIAL
 from src.routing.limits.group import Need
 
 from ..routing.build import NAMES, START, make_balancer, make_settings
@@ -37,6 +38,7 @@ def taught() -> ProviderLoadBalancer:
     group.learn([LimitReport("requests", 600, 500, 60.0)], held, START + 1)
     for _ in range(40):
         provider.estimators.of("general").observe(400, 1, Usage(208, 0, 0, 77))
+    provider.concurrency.limit = 40
     return balancer
 
 
@@ -44,7 +46,7 @@ def taught() -> ProviderLoadBalancer:
 async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, simulated: bool) -> None:
     store, thread = Store.open(tmp_path / "state.db", simulated=simulated), StoreThread()
     await LearnedStateRepository(taught(), access(simulated=simulated), store, thread).save(START + 2)
-    fresh = make_balancer(SETTINGS)
+    fresh = make_balancer(SETTINGS, proven=False)
     await LearnedStateRepository(fresh, access(simulated=simulated), store, thread).restore()
     provider = fresh.by_name["openai"]
     group = provider.model("gpt-x", SETTINGS, START + 60).group
@@ -52,6 +54,7 @@ async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, si
     known = {name: bucket.limit for name, bucket in group.buckets.items()}, estimator.output_tokens(1_000)
     assert known == (({}, 1_000) if simulated else ({"requests": 600}, 77))
     assert estimator.tokens_per_char == pytest.approx(0.25 if simulated else 0.5, abs=0.01)
+    assert provider.concurrency.limit == (INITIAL if simulated else 40)
     thread.close()
     store.close()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.records import RefusalKind, Task, TaskStatus
-from src.routing.limits.concurrency import INITIAL, LEAST, WINDOW, Concurrency
+from src.routing.limits.concurrency import INITIAL, LEAST, NO_LIMIT_PER_S, WINDOW, Concurrency
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
 from .servers import Server
@@ -33,10 +33,12 @@ def drive(limit: Concurrency, latency_of: Callable[[int], float], seconds: float
     while now < START + seconds:
         while len(ends) < limit.limit:
             there = len(ends) + 1
+            limit.placed(there)
             took_s = latency_of(there) * dice.lognormvariate(-0.045, 0.3)
             ends.append((now + took_s, now, took_s, there))
         ends.sort()
         now, placed_at, took_s, there = ends.pop(0)
+        limit.answered(placed_at=placed_at, kind="m", latency_s=took_s)
         limit.record(ok=True, placed_at=placed_at, latency_s=took_s, kind="m", in_flight=there, now=now)
         if now - START >= len(limits):
             limits.append(limit.limit)
@@ -72,18 +74,24 @@ def test_work_that_has_become_longer_is_no_overload() -> None:
 
 @pytest.mark.parametrize(
     ("limit_per_s", "most", "initial"),
-    [(None, 67, INITIAL), (1.0, 67, INITIAL), (10.0, 67, 40), (1e6, 67, INITIAL), (None, 3, 3), (10.0, 1, 1)],
-)
+    [
+        (None, 67, INITIAL), (1.0, 67, INITIAL), (10.0, 67, 40), (100.0, 67, 67), (NO_LIMIT_PER_S, 67, 67),
+        (2.0 * NO_LIMIT_PER_S, 67, INITIAL), (None, 3, 3), (10.0, 1, 1),
+    ],
+)  # fmt: skip
 def test_how_many_go_before_the_first_answer(limit_per_s: float | None, most: int, initial: int) -> None:
     assert Concurrency(most, limit_per_s).limit == initial
 
 
 def test_failures_cut_it_and_successes_bring_it_back() -> None:
     limit = Concurrency(64)
-    limit.limit = 64
+    limit.start_at(64)
 
     def end(ok: bool, count: int) -> None:
         for _ in range(count):
+            limit.placed(limit.limit)
+            if ok:
+                limit.answered(placed_at=START, kind="m", latency_s=0.3)
             limit.record(ok=ok, placed_at=START, latency_s=0.3, kind="m", in_flight=limit.limit, now=START)
 
     end(ok=False, count=64)
@@ -96,7 +104,7 @@ def test_failures_cut_it_and_successes_bring_it_back() -> None:
 
 def test_a_tenth_of_random_failures_costs_nothing() -> None:
     dice, limit = random.Random(1), Concurrency(64)
-    limit.limit = 64
+    limit.start_at(64)
     for _ in range(5_000):
         ok = dice.random() >= 0.1
         limit.record(ok=ok, placed_at=START, latency_s=0.3, kind="m", in_flight=64, now=START)
@@ -122,6 +130,59 @@ def test_whatever_comes_back_the_limit_stays_within_its_bounds(
         )
         assert min(LEAST, most) <= limit.limit <= most
         assert len(limit._usual) <= 256
+
+
+def test_slow_start_doubles_with_each_latency_and_waits_for_no_slow_answer() -> None:
+    """One call in flight takes a minute; each answer to another lets one more go."""
+    limit = Concurrency(64)
+    for n in range(INITIAL):
+        limit.placed(n + 1)
+    for expected in (INITIAL - 1, 2 * (INITIAL - 1), 4 * (INITIAL - 1)):
+        before = limit.limit
+        for _ in range(expected):
+            limit.answered(placed_at=START, kind="m", latency_s=3.0)
+            limit.placed(limit.limit)
+        assert limit.limit == before + expected
+
+
+def test_many_kinds_of_tasks_do_not_delay_it() -> None:
+    """None of them has had enough answers to know its usual latency."""
+    limit = Concurrency(64)
+    for n in range(64):
+        limit.placed(limit.limit)
+        kind, latency_s = n, 3.0
+        limit.answered(placed_at=START, kind=kind, latency_s=latency_s)
+        limit.record(
+            ok=True, placed_at=START, latency_s=latency_s, kind=kind, in_flight=limit.limit, now=START
+        )
+    assert limit.limit == 64
+
+
+def test_slow_answers_undo_what_others_have_raised() -> None:
+    limit = Concurrency(64)
+    limit.start_at(20)
+
+    def answers(latency_s: float, count: int) -> int:
+        for _ in range(count):
+            limit.placed(limit.limit)
+            limit.answered(placed_at=START, kind="m", latency_s=latency_s)
+            limit.record(ok=True, placed_at=START, latency_s=latency_s, kind="m", in_flight=1, now=START)
+        return limit.limit
+
+    assert answers(1.0, 10) == 30
+    assert answers(1.4, 1) == 31
+    assert answers(3.0, 1) == 30
+    assert answers(3.0, 6) == 24
+
+
+def test_little_traffic_raises_nothing() -> None:
+    """What was never in flight together has not been carried, nor has twice as much."""
+    limit = Concurrency(64)
+    for _ in range(100):
+        limit.placed(4)
+        limit.answered(placed_at=START, kind="m", latency_s=1.0)
+        limit.record(ok=True, placed_at=START, latency_s=1.0, kind="m", in_flight=4, now=START)
+    assert limit.limit == INITIAL
 
 
 # ------------------------------------------------------------------ in the whole pool
@@ -184,6 +245,25 @@ def test_honest_limits_lose_no_speed(latency_s: float) -> None:
     assert sum(p.server.denied for p in providers.values() if p.server) == 0
     bound_s = (1_500 - 35) / 35 + latency_s
     assert world.makespan_s <= 1.03 * bound_s
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "mean_s", "worst_s"),
+    [(3_000.0, 1.0, 3.5), (60_000_000.0, 4.5, 8.0)],  # was 8.0 and 17.2 s for both
+    ids=["stated", "no limit"],
+)
+def test_a_burst_right_after_the_start_waits_for_two_answers_at_most(
+    per_minute: float, mean_s: float, worst_s: float
+) -> None:
+    dice = random.Random(5)
+    providers = {n: Provider(lambda: 3.0 * dice.lognormvariate(-0.045, 0.3)) for n in NAMES}
+    limits = {n: {"requests_per_minute": per_minute} for n in NAMES}
+    world = World(make_settings(limits=limits), providers)
+    world.offer(0.0, *tasks(150))
+    world.run()
+    waits = [call.at_s for call in world.calls]
+    assert sum(waits) / len(waits) <= mean_s
+    assert max(waits) <= worst_s
 
 
 def test_the_limit_is_in_the_snapshot_and_in_the_reasons() -> None:

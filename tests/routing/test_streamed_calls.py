@@ -7,8 +7,9 @@ import pytest
 from src.records import Placement
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.health.circuit_breaker import BreakerState
+from src.routing.limits.concurrency import INITIAL
 
-from .build import START, make_balancer, make_task, ok, place
+from .build import START, Desk, make_balancer, make_task, ok, place
 
 LONG_S = 300
 
@@ -42,6 +43,21 @@ def test_a_provider_that_streams_takes_further_calls() -> None:
         balancer.stream_heard(placement.permit, START + 100 + second)
         assert balancer.gate(provider, START + 100 + second) is None
     assert provider.breaker.state is BreakerState.CLOSED
+
+
+def test_streams_that_begin_let_further_calls_go_before_they_end() -> None:
+    """A call that waits in the provider's queue has no events; one that has is carried."""
+    desk = Desk(proven=False, configured=("openai",))
+    desk.offer(*(make_task(n) for n in range(60)))
+    placements = desk.go()
+    assert len(placements) == INITIAL
+    for placement in placements:
+        desk.balancer.keep_call(placement.permit)
+        desk.balancer.keep_call(placement.permit)  # which changes nothing
+    assert len(desk.go(0.1)) == INITIAL
+    for placement in placements:
+        desk.ok(placement, 0.1)
+    assert len(desk.go()) == INITIAL  # their ends raise nothing again
 
 
 def test_a_call_that_has_ended_is_heard_no_more() -> None:

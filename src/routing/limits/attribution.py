@@ -12,7 +12,8 @@ the task's previous 429 in that group: its *neighbour*.
                                            until there is a neighbour, a canary where no task is one
 
 After SURELY_OWN the task is the cause, and each further 429 that counts costs it an attempt. As many in a
-row, of any tasks, show that the 429s do not depend on the rate: the rate of the group is restored.
+row, of any tasks beside different neighbours, show that the 429s do not depend on the rate: the rate of the
+group is restored. Beside one neighbour, that call may have taken the last that a limit admits.
 
 If other programs use a share of the limit, calls are rejected by chance. Then a task that is not the cause
 fails in 7 of a million cases at the worst share, 0.55: the count is a random walk that goes up with
@@ -52,6 +53,7 @@ class Evidence:
 
     __slots__ = (
         "chars",
+        "counted_beside",
         "first",
         "first_until",
         "holds",
@@ -64,6 +66,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self.own_429s_counted = 0  # 429s that count, since a task that had drawn one was last answered
+        self.counted_beside = 0  # the neighbour of the last one
         self.newest = 0  # the permit of the newest neighbour
         self.ok = True
         self.chars = 0
@@ -106,7 +109,8 @@ class Evidence:
         if chars > max(SMALL_CHARS, COMPARABLE * self.chars):
             return False
         retry.own_429s += 1
-        self.own_429s_counted += 1
+        self.own_429s_counted += self.newest != self.counted_beside
+        self.counted_beside = self.newest
         return True
 
     def wants_neighbour(self, retry: RejectedTask, now: float) -> bool:
