@@ -133,6 +133,7 @@ class Task:
     choice_bytes: int = field(init=False, compare=False, default=0)  # the longest choice; 0: none
     parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
     media: tuple[MediaSize, ...] = field(init=False, compare=False, default=())  # counted apart from text
+    content_bytes: int = field(init=False, compare=False, default=0)  # of text and media in memory, about
     needs: tuple[str, ...] = field(init=False, compare=False, default=())  # what its model must take
 
     @property
@@ -150,12 +151,16 @@ class Task:
             size += 2 * schema  # where an API format can't say all of it, it goes out in words as well
         given = tuple(name for name in PARAMETERS if getattr(self, name) not in (None, ()))
         object.__setattr__(self, "parameters", given)
+        content_bytes = size
         if any(type(message.content) is not str for message in self.messages):
-            object.__setattr__(self, "media", sizes_of(media_in(self.messages)))
+            media = media_in(self.messages)
+            object.__setattr__(self, "media", sizes_of(media))
+            content_bytes += sum(len(each.data) for each in media)
         if self.media or self.tools:
             object.__setattr__(self, "needs", _needs(self.media, self.tools))
         object.__setattr__(self, "text_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
+        object.__setattr__(self, "content_bytes", content_bytes)
 
 
 def _text_sizes(messages: Iterable[Message], tools: Iterable[Tool]) -> tuple[int, int]:

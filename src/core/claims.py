@@ -12,6 +12,7 @@ from ..routing.cost.budgets import BudgetRefusal
 from ..routing.scheduler import Scheduler
 from .calls import internal_error
 from .result_writer import ResultWriter
+from .store.queue import Claimed, ClaimLimit
 from .store_session import StoreSession
 from .supervisor import Supervisor
 
@@ -79,16 +80,16 @@ class TaskClaims:
         self._in_doubt = False  # a claim or a release may have been committed without this process knowing
 
     async def claim(
-        self, limit: int, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
-    ) -> int:
-        """Claim up to `limit` tasks and offer them to the scheduler; returns how many.
+        self, most: ClaimLimit, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
+    ) -> Claimed:
+        """Claim tasks, and offer them to the scheduler.
 
         `above`: only tasks of a higher priority. `excluded`: owners that are skipped.
         """
-        claiming, self._in_doubt = self.claiming(limit, above, excluded), True
-        tasks = await self.session.thread.insist(claiming)
+        claiming, self._in_doubt = self.claiming(most, above, excluded), True
+        tasks, is_cut = claimed = await self.session.thread.insist(claiming)
         if above is None:
-            full = len(tasks) == limit
+            full = is_cut or len(tasks) == most.tasks
             self.scheduler.behind = (await self.session.poll()).queued if full else 0
         attempts = await self._earlier_attempts(tasks)
         now = self.session.clock.now()
@@ -96,11 +97,11 @@ class TaskClaims:
             if not self.scheduler.knows(task.batch, task.id):
                 self._offer(task, now, attempts.get(task.row, ()))
         self._in_doubt = False
-        return len(tasks)
+        return claimed
 
     def claiming(
-        self, limit: int, above: int | None, excluded: AbstractSet[Owner]
-    ) -> Callable[[], list[Task]]:
+        self, most: ClaimLimit, above: int | None, excluded: AbstractSet[Owner]
+    ) -> Callable[[], Claimed]:
         """A claim that can be repeated.
 
         A claim that failed may have been committed anyway. So tasks that are claimed in the store and unknown
@@ -111,13 +112,16 @@ class TaskClaims:
         repeated, skipped = self._in_doubt, self.blocked.current() | excluded
         session = self.session
 
-        def claim() -> list[Task]:
+        def claim() -> Claimed:
             nonlocal repeated
             mine = session.store.queue.claimed(session.incarnation) if repeated else []
             repeated = True
-            return [task for task in mine if (task.batch, task.id) not in known] or session.store.queue.claim(
+            mine = [task for task in mine if (task.batch, task.id) not in known]
+            if mine:
+                return Claimed(mine)
+            return session.store.queue.claim_part(
                 session.incarnation,
-                limit,
+                most,
                 now=session.clock.now(),
                 batch=session.batch,
                 excluded=skipped,

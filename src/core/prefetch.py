@@ -10,11 +10,14 @@ from .claims import Owner, TaskClaims
 from .completion import CompletionCheck
 from .placing import Placer
 from .run_end import RunEnd
+from .store.queue import Claimed, ClaimLimit
 
 IDLE_POLL_S = 0.05  # how often a run that ends with its tasks looks for more, while none wait
 BUSY_POLL_S = 0.25
 OVERTAKING_AT_MOST = 100  # tasks beyond a full window that go before those in it
 CLAIM_AT_MOST = 500  # tasks in a transaction: a claim must not hold up results
+WINDOW_BYTES = 64_000_000  # contents in the window; a task that is larger is there alone
+OVERTAKING_BYTES = 8_000_000  # contents beyond a full window
 
 
 class PrefetchWindow:
@@ -41,15 +44,15 @@ class PrefetchWindow:
         while not self._end.draining:
             await self._claims.release_blocked()
             wanted = self._wanted()
-            claimed = await self._claim(wanted) if wanted else 0
+            claimed = await self._claim(ClaimLimit(wanted, self._room_bytes())) if wanted else Claimed([])
             if until_done and not wanted and self._may_overtake():
                 await self._claim_overtaking()
-            if claimed == CLAIM_AT_MOST:
+            if len(claimed.tasks) == CLAIM_AT_MOST:
                 continue
-            if not claimed and await self._is_over(until_done):
+            if not claimed.tasks and await self._is_over(until_done):
                 self._end.finish()
                 break
-            await self._wait(until_done, more=claimed == wanted)
+            await self._wait(until_done, more=claimed.is_cut or len(claimed.tasks) == wanted)
         await asyncio.Event().wait()
 
     async def _is_over(self, until_done: bool) -> bool:
@@ -66,14 +69,21 @@ class PrefetchWindow:
 
     def _wanted(self) -> int:
         """How many tasks to claim: none while the window is more than half full."""
-        room = self._limit - self._scheduler.claimed_waiting
-        return min(room, CLAIM_AT_MOST) if room > self._limit // 2 else 0
+        return min(self._limit - self._scheduler.claimed_waiting, CLAIM_AT_MOST) if self._has_room() else 0
+
+    def _has_room(self) -> bool:
+        """Whether the window is half empty, by tasks and by bytes."""
+        waiting = self._scheduler.claimed_waiting
+        return waiting <= self._limit // 2 and (not waiting or 2 * self._room_bytes() >= WINDOW_BYTES)
+
+    def _room_bytes(self) -> int:
+        return WINDOW_BYTES - self._scheduler.claimed_waiting_bytes
 
     async def _claim(
-        self, limit: int, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
-    ) -> int:
-        claimed = await self._claims.claim(limit, above, excluded)
-        if claimed:
+        self, most: ClaimLimit, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
+    ) -> Claimed:
+        claimed = await self._claims.claim(most, above, excluded)
+        if claimed.tasks:
             self._placer.place()
         return claimed
 
@@ -94,15 +104,16 @@ class PrefetchWindow:
         lowest = self._scheduler.lowest_priority()
         for above, excluded in ((lowest, frozenset[Owner]()), (lowest - 1, self._scheduler.owners())):
             over = max(0, self._scheduler.claimed_waiting - self._limit)
-            if over < OVERTAKING_AT_MOST:
-                await self._claim(OVERTAKING_AT_MOST - over, above, excluded)
+            left_bytes = OVERTAKING_BYTES + min(0, self._room_bytes())
+            if over < OVERTAKING_AT_MOST and left_bytes > 0:
+                await self._claim(ClaimLimit(OVERTAKING_AT_MOST - over, left_bytes), above, excluded)
 
     async def _until_news(self, more: bool) -> None:
         """Wait until tasks are queued and the window has room."""
         while not self._end.draining:
             if self._claims.blocked.fill_the_window:
                 break
-            has_room = self._scheduler.claimed_waiting <= self._limit // 2
+            has_room = self._has_room()
             if not has_room and self._may_overtake():
                 await self._claim_overtaking()
                 more = True  # of what was written, only tasks that overtake have been looked for

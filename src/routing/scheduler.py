@@ -99,6 +99,7 @@ class Scheduler:
         self._sequence = itertools.count()
         self._shares = FairShare()
         self._direct = self._direct_waiting = 0
+        self._claimed_bytes = 0  # of claimed tasks that wait
         self._least_s = 0.0  # a call takes at least so long
         self._planner = AllocationPlanner(balancer.registry)
         self._routes_version = balancer.registry.routes_version
@@ -127,6 +128,11 @@ class Scheduler:
     def claimed_waiting(self) -> int:
         """How many claimed tasks wait: those of the prefetch window."""
         return self._queues.waiting - self._direct_waiting
+
+    @property
+    def claimed_waiting_bytes(self) -> int:
+        """How much memory their contents take, about."""
+        return self._claimed_bytes
 
     # ------------------------------------------------------------------ in and out
 
@@ -485,10 +491,17 @@ class Scheduler:
     def _enqueue(self, entry: PendingTask, now: float) -> None:
         self._queues.push(entry, now)
         self._deadlines.push(entry)
-        self._direct_waiting += entry.direct
+        self._count_waiting(entry, 1)
+
+    def _count_waiting(self, entry: PendingTask, by: int) -> None:
+        if entry.direct:
+            self._direct_waiting += by
+        else:
+            self._claimed_bytes += by * entry.task.content_bytes
 
     def _dequeue(self, entry: PendingTask) -> None:
-        self._direct_waiting -= entry.direct and entry.queue is not None
+        if entry.queue is not None:
+            self._count_waiting(entry, -1)
         self._queues.take(entry)
         self._deadlines.remove(entry)
         if self._drop_hold(entry) is not None:

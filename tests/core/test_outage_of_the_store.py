@@ -16,6 +16,7 @@ from src.core.clock import Clock
 from src.core.leadership import Leadership
 from src.core.orchestrator import Orchestrator
 from src.core.store import Store
+from src.core.store.queue import CLAIM_BYTES, ClaimLimit
 from src.errors import StoreError
 from src.messages import Message
 from src.records import Result, Task, TaskStatus
@@ -134,12 +135,13 @@ async def test_a_claim_that_was_committed_although_it_failed_is_found_before_the
         waiting, over = store.queue.claim(me, 2, now=clock.now())
         pool.scheduler.offer(waiting, clock.now())
         pool._result_writer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
-        claim = pool._claims.claiming(5, None, frozenset())
+        claim = pool._claims.claiming(ClaimLimit(5, CLAIM_BYTES), None, frozenset())
         with locked(path), pytest.raises(StoreError, match="locked"):
             claim()
         lost = store.queue.claim(me, 3, now=clock.now())
-        assert claim() == lost, "and neither what waits nor what is over and not written yet"
-        assert len(pool._claims.claiming(5, None, frozenset())()) == 4, "what is left, without another look"
+        assert claim().tasks == lost, "and neither what waits nor what is over and not written yet"
+        again = pool._claims.claiming(ClaimLimit(5, CLAIM_BYTES), None, frozenset())
+        assert len(again().tasks) == 4, "what is left, without another look"
         await pool._close()
 
 

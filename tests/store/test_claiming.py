@@ -8,6 +8,7 @@ import pytest
 
 from src.core.store import Store
 from src.core.store.claim_order import NEAR_S
+from src.core.store.queue import ClaimLimit
 from src.errors import StoreError
 from src.records import TaskStatus
 
@@ -133,3 +134,36 @@ def test_more_tasks_than_one_in_list_are_claimed_and_released(store: Store) -> N
     claimed = store.queue.claim("me", 1200, now=NOW)
     assert ids(claimed) == ids(tasks(1200))
     assert store.queue.release("me", claimed, now=NOW) == 1200
+
+
+SIZES = {
+    "all fit": ([1_000] * 40, 50_000, 40),
+    "as many as fit": ([10_000] * 40, 55_000, 5),
+    "a huge one goes alone": ([90_000, 10, 10], 50_000, 1),
+    "a huge one waits for the next claim": ([10, 90_000, 10], 50_000, 1),
+    "small ones taught nothing about large ones": ([100] * 30 + [40_000] * 30, 100_000, 32),
+}
+
+
+@pytest.mark.parametrize(("sizes", "most_bytes", "expected"), SIZES.values(), ids=SIZES)
+def test_a_claim_is_bounded_by_what_its_tasks_contain(
+    store: Store, sizes: list[int], most_bytes: int, expected: int
+) -> None:
+    store.intake.add_tasks([a_task(f"t{n}", prompt="x" * size) for n, size in enumerate(sizes)], now=NOW)
+    register(store)
+    most = ClaimLimit(len(sizes), most_bytes)
+    claimed, is_cut = store.queue.claim_part("me", most, now=NOW)
+    assert [task.id for task in claimed] == [f"t{n}" for n in range(expected)]
+    assert is_cut == (expected < len(sizes))
+    assert {task.claims for task in claimed} == {1}
+    rest = []
+    while more := store.queue.claim_part("me", most, now=NOW).tasks:
+        rest += more
+    assert [task.id for task in rest] == [f"t{n}" for n in range(expected, len(sizes))]
+
+
+def test_only_what_was_claimed_is_running(store: Store) -> None:
+    store.intake.add_tasks([a_task(f"t{n}", prompt="x" * 10_000) for n in range(9)], now=NOW)
+    register(store)
+    assert len(store.queue.claim_part("me", ClaimLimit(9, 25_000), now=NOW).tasks) == 2
+    assert store.queue.poll().queued == 7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from .database import Database
 from .deduplication import DuplicateLinks
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers, TaskStream
-from .loading import parts
 from .moving import move
 from .reconnecting import reconnecting
 from .rollups import add_counts
@@ -25,6 +24,7 @@ from .rows import CHANGED_SHOWN, AddReport, Preview
 from .transitions import Transitions
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
+CHUNK_BYTES = 16_000_000  # of contents per transaction; a larger task is added alone
 _Key = tuple[int, str]  # batch id, task id
 
 
@@ -181,7 +181,7 @@ class Intake:
         if rerun_changed or update_queued:
             rule = _REPLACE_ENDED if rerun_changed else _REPLACE_QUEUED
         report = AddReport()
-        for chunk in parts(tasks, CHUNK):
+        for chunk in _chunks(tasks):
             report += self._add_chunk(chunk, now, rule, once)
         return report
 
@@ -360,3 +360,17 @@ def _task_columns(item: _Incoming, row: int, now: float, *, is_deferred: bool) -
     requested = (task.priority, task.line, task.deadline_at, now, now, item.digest)
     untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
     return named + requested + untouched
+
+
+def _chunks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """The tasks in lists of at most `CHUNK` and about `CHUNK_BYTES`; reads no further ahead than that."""
+    chunk: list[Task] = []
+    size = 0
+    for task in tasks:
+        chunk.append(task)
+        size += task.content_bytes
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

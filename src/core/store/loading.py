@@ -16,28 +16,35 @@ from .identifiers import Identifiers, TaskStream
 from .rows import BatchRow, StoredResult
 
 IN_SIZE = 500  # values in one IN list: one cached statement per size
+FIRST_PART = 32  # tasks read while nothing is known of their size
 PURGED = "prompt and answer are not stored"
 _Item = TypeVar("_Item")
 _T = schema.tasks.c
 _P = schema.prompts.c
 _PRIMARY = schema.tasks.alias("primary")
 
-_TASKS = (
-    sa.select(
-        _T.task_row,
-        _T.id,
-        _T.stream_id,
-        _T.priority,
-        _T.line,
-        _T.deadline_at,
-        _T.created_at,
-        _T.claims,
-        _T.attempts,
-        _P.body,
+
+def _tasks(claims: sa.ColumnElement[int]) -> sa.Select[Any]:
+    return (
+        sa.select(
+            _T.task_row,
+            _T.id,
+            _T.stream_id,
+            _T.priority,
+            _T.line,
+            _T.deadline_at,
+            _T.created_at,
+            claims,
+            _T.attempts,
+            _P.body,
+        )
+        .join_from(schema.tasks, schema.prompts, _P.task_row == _T.task_row, isouter=True)
+        .where(_T.task_row.in_(bindparam("rows", expanding=True)))
     )
-    .join_from(schema.tasks, schema.prompts, _P.task_row == _T.task_row, isouter=True)
-    .where(_T.task_row.in_(bindparam("rows", expanding=True)))
-)
+
+
+_TASKS = _tasks(_T.claims)
+_TO_CLAIM = _tasks((_T.claims + 1).label("claims")).order_by(_T.task_row)
 
 
 class Loader:
@@ -45,6 +52,7 @@ class Loader:
 
     def __init__(self, ids: Identifiers) -> None:
         self._ids = ids
+        self._usual_bytes = 0.0  # of a task's content, in the last part read; 0.0: not known yet
 
     def tasks(self, connection: sa.Connection, rows: Iterable[int]) -> dict[int, Task]:
         """The tasks of these row numbers that exist, by row number."""
@@ -53,6 +61,38 @@ class Loader:
             for row in connection.execute(_TASKS, {"rows": part}):
                 loaded[row.task_row] = task_from(row, self._ids.stream_by_id(row.stream_id))
         return loaded
+
+    def to_claim(
+        self, connection: sa.Connection, rows: Sequence[int], most_bytes: int
+    ) -> tuple[dict[int, Task], bool]:
+        """The tasks of these row numbers as they are once claimed, and whether some are left out.
+
+        Left out are the last ones, where the contents together have more than `most_bytes`; the first one
+        never is. Rows are read in parts of the size that fits, by the contents of the last part. SQLite reads
+        row by row within a part, PostgreSQL a whole part.
+        """
+        loaded: dict[int, Task] = {}
+        left, done = most_bytes, 0
+        while done < len(rows):
+            part = rows[done : done + self._part_size(left)]
+            read = count = 0
+            with connection.execute(_TO_CLAIM, {"rows": part}) as found:
+                for row in found:
+                    count += 1
+                    read += len(row.body or "")
+                    if loaded and read > left:
+                        self._usual_bytes = read / count
+                        return loaded, True
+                    loaded[row.task_row] = task_from(row, self._ids.stream_by_id(row.stream_id))
+            if count:
+                self._usual_bytes = max(1.0, read / count)
+            left, done = left - read, done + len(part)
+        return loaded, False
+
+    def _part_size(self, most_bytes: int) -> int:
+        if not self._usual_bytes:
+            return FIRST_PART
+        return max(1, min(IN_SIZE, int(most_bytes / self._usual_bytes)))
 
     def results(self, connection: sa.Connection, query: sa.Select[Any]) -> list[StoredResult]:
         """The results of the final tasks that `query` finds; `query` is based on `full_tasks`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -38,6 +39,7 @@ from .search_index import SearchIndex
 from .transitions import Transitions
 
 _T = schema.tasks.c
+CLAIM_BYTES = 64_000_000  # of contents in a claim, where the caller names no limit
 _CLAIMED = (
     sa.select(
         _T.task_row,
@@ -58,6 +60,20 @@ _NEWS = sa.select(  # queued tasks of a batch, the version of the settings, new 
     sa.select(sa.func.max(schema.settings.c.version)).scalar_subquery(),
     sa.select(sa.func.count()).where(_C.finished_at.is_(None), _C.taken_by.is_(None)).scalar_subquery(),
 )
+
+
+class ClaimLimit(NamedTuple):
+    """How many tasks a claim takes at most, and how much content they have together."""
+
+    tasks: int
+    content_bytes: int
+
+
+class Claimed(NamedTuple):
+    """Tasks that were claimed. `is_cut`: their contents are so large that others had to wait."""
+
+    tasks: list[Task]
+    is_cut: bool = False
 
 
 @reconnecting()
@@ -92,28 +108,43 @@ class Queue:
         excluded: Collection[tuple[str, str]] = (),
         above: int | None = None,
     ) -> list[Task]:
-        """Claim up to `limit` queued tasks, in the order of `claim_order`.
+        """`claim_part` with contents of up to `CLAIM_BYTES`."""
+        most = ClaimLimit(limit, CLAIM_BYTES)
+        return self.claim_part(incarnation, most, now=now, batch=batch, excluded=excluded, above=above).tasks
 
-        The cost depends on `limit` and the number of streams with queued tasks, not on the number of tasks.
-        `batch` restricts the claim to one batch. Tasks of an `excluded` (batch, submitter) stay queued, and
-        so do, with `above`, tasks whose priority is not higher. `now` is in epoch seconds.
+    def claim_part(
+        self,
+        incarnation: str,
+        most: ClaimLimit,
+        *,
+        now: float,
+        batch: str | None = None,
+        excluded: Collection[tuple[str, str]] = (),
+        above: int | None = None,
+    ) -> Claimed:
+        """Claim queued tasks, in the order of `claim_order`.
+
+        As many as `most` says, but at least one, however large. The cost depends on that number and the
+        number of streams with queued tasks, not on the number of tasks. `batch` restricts the claim to one
+        batch. Tasks of an `excluded` (batch, submitter) stay queued, and so do, with `above`, tasks whose
+        priority is not higher. `now` is in epoch seconds.
         """
         me = self._ids.orchestrator_id(incarnation)
         only = None if batch is None else self._ids.streams_of_batch(self._ids.known_batch_id(batch))
-        if limit <= 0:
-            return []
+        if most.tasks <= 0:
+            return Claimed([])
         with self._database.writing() as connection:
-            rows = self._claim_order.next_rows(connection, limit, only, now, excluded, above)
+            rows = self._claim_order.next_rows(connection, most.tasks, only, now, excluded, above)
+            tasks, is_cut = self._loader.to_claim(connection, rows, most.content_bytes)
             claimed = mark(
                 connection,
                 self._ids,
-                rows,
+                list(tasks),
                 IS_QUEUED,
                 {"status": TaskStatus.RUNNING.value, "since": now, "claimed_by": me, "claims": _T.claims + 1},
             )
             move(self._database, connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
-            tasks = self._loader.tasks(connection, claimed)
-        return [tasks[row] for row in rows if row in tasks]
+        return Claimed([tasks[row] for row in rows if row in claimed], is_cut)
 
     def claimed(self, incarnation: str) -> list[Task]:
         """All tasks that this orchestrator has claimed and not finished, oldest first."""
