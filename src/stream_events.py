@@ -11,7 +11,7 @@ several deltas; OpenAI's `[DONE]` is none. A stream that ends without `Finished`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .messages import Reasoning, Text, ToolCall
@@ -64,6 +64,17 @@ class Finished(NamedTuple):
 
 
 StreamEvent = TextDelta | ReasoningDelta | ToolCallDelta | Passed | Finished
+
+Offer = Callable[[Sequence[StreamEvent]], bool]
+"""Gets events at once, outside of the task that reads a stream: a chunk costs little while that task sleeps.
+
+False: it has taken none of them, and the stream yields them. It never gets `Finished`, and must not raise.
+"""
+
+
+def refuse(_: Sequence[StreamEvent]) -> bool:
+    """An `Offer` that takes nothing: the stream yields all events."""
+    return False
 
 
 def deltas_of(completion: Completion) -> Iterator[StreamEvent]:

@@ -7,7 +7,7 @@ at another provider when its home has failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from ..messages import Text, tool_calls_in
 from ..providers.base import ProviderAdapter
 from ..records import Completion, CompletionRequest, FinishReason, Placement
 from ..settings import AgentConfig, Settings
-from ..stream_events import Finished, StreamEvent, deltas_of
+from ..stream_events import Finished, Offer, StreamEvent, deltas_of, refuse
 from .stream_limits import within_limits
 
 
@@ -47,9 +47,11 @@ class RealAgent:
         return await answer(self._adapters, placement.provider, self.request_for(placement))
 
     async def stream(
-        self, placement: Placement, heard: Callable[[], None]
+        self, placement: Placement, heard: Callable[[], None], offer: Offer = refuse
     ) -> AsyncGenerator[StreamEvent, None]:
         """The one call of a placement, event by event; raises like `attempt`, at any point.
+
+        Events that `offer` takes are not yielded.
 
         It may last until the task's deadline: a stream that stands still ends long before. `heard` is called
         about each second while events come.
@@ -62,9 +64,13 @@ class RealAgent:
         if (deadline_at := placement.task.deadline_at) is not None:
             request = replace(request, timeout_s=max(request.timeout_s, deadline_at - placement.at))
         provider = placement.provider
-        events = within_limits(self._adapters[provider].stream(request), request, provider, heard)
+        is_checked = request.response_schema is not None
+
+        def offer_unchecked(events: Sequence[StreamEvent]) -> bool:
+            return not is_checked and offer(events)
+
+        events = within_limits(self._adapters[provider].stream, request, provider, heard, offer_unchecked)
         async with aclosing(events):
-            is_checked = request.response_schema is not None
             async for event in events:
                 if event.raw:
                     is_checked = False

@@ -9,32 +9,46 @@ comes, so that nothing has been delivered of a call that is replaced by another 
 
 One timer serves a whole stream: it is set anew only when it rings, or for an earlier time. `heard` is called
 every HEARD_EVERY_S at most, when events have come, also those without content.
+
+Once there is content, events are offered without waking the task that reads the stream: that they have come
+is all that the limits need.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Protocol
 
 from ..errors import TimedOut
 from ..records import CompletionRequest
-from ..stream_events import Passed, StreamEvent
+from ..stream_events import Offer, Passed, StreamEvent, refuse
 
 HEARD_EVERY_S = 1.0
 
 
+class Stream(Protocol):
+    """What opens the stream of a request: `ProviderAdapter.stream`."""
+
+    def __call__(self, request: CompletionRequest, offer: Offer, /) -> AsyncGenerator[StreamEvent, None]:
+        """The events that `offer` does not take."""
+        ...
+
+
 async def within_limits(
-    events: AsyncGenerator[StreamEvent, None],
+    stream: Stream,
     request: CompletionRequest,
     provider: str,
     heard: Callable[[], None] = lambda: None,
+    offer: Offer = refuse,
 ) -> AsyncGenerator[StreamEvent, None]:
-    """The events, as long as they come within the limits of `request`. Raises TimedOut, and what they raise.
+    """The events that `offer` does not take, as long as they come within the limits of `request`.
 
-    Closing this generator closes `events`.
+    Raises TimedOut, and what they raise. Closing this generator closes the stream.
     """
-    watch = _Watch(request, heard)
+    watch = _Watch(request, heard, offer)
+    events = stream(request, watch.offer)
     held: list[StreamEvent] = []
     try:
         while (event := await watch.next(events, provider)) is not None:
@@ -54,12 +68,12 @@ async def within_limits(
 class _Watch:
     """Cancels the wait for an event when its time is over."""
 
-    def __init__(self, request: CompletionRequest, heard: Callable[[], None]) -> None:
+    def __init__(self, request: CompletionRequest, heard: Callable[[], None], offer: Offer) -> None:
         self.has_begun = False
         self._loop = asyncio.get_running_loop()
-        self._request, self._heard = request, heard
+        self._request, self._heard, self._offer = request, heard, offer
         start = self._loop.time()
-        self._tell_at: float | None = None  # None: no event has come yet
+        self._tell_at = math.inf  # no event has come yet
         self._total_at = start + request.timeout_s
         self._first_at = min(self._total_at, start + _or_never(request.first_token_timeout_s))
         self._stall_s = _or_never(request.stall_timeout_s)
@@ -87,21 +101,33 @@ class _Watch:
             raise
         finally:
             self._task = None
-        if self._tell_at is None:
+        if self._tell_at == math.inf:
             self._tell_at = now
         if self._rang:  # both at once
             task.uncancel()
             raise self._timed_out(provider)
         return event
 
+    def offer(self, events: Sequence[StreamEvent]) -> bool:
+        """Events have come while the next one is awaited: the time that is left for that begins anew."""
+        if not (self.has_begun and self._offer(events)):
+            return False
+        now = self._loop.time()
+        self._due = min(self._total_at, now + self._stall_s)
+        self._tell(now)
+        return True
+
+    def _tell(self, now: float) -> None:
+        if now >= self._tell_at:
+            self._tell_at = now + HEARD_EVERY_S
+            self._heard()
+
     def _prepare(self, now: float, provider: str) -> None:
         """Before the next event is awaited: the time that is left for it."""
         self._due = min(self._total_at, now + self._stall_s) if self.has_begun else self._first_at
         if self._due <= now:
             raise self._timed_out(provider)
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell_at = now + HEARD_EVERY_S
-            self._heard()
+        self._tell(now)
         if self._timer is None or self._timer.when() > self._due:
             self._set()
 

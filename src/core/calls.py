@@ -225,7 +225,8 @@ class CallRunner:
         """Make the call and hand its events over; None where their reader has gone before the end."""
         relay = Relay(delivery, placement, partial(self._cancel, placement.permit))
         try:
-            events = self._agents[placement.agent].stream(placement, partial(self._gate.heard, call))
+            heard = partial(self._gate.heard, call)
+            events = self._agents[placement.agent].stream(placement, heard, relay.offer)
             await relay.relay(events, partial(self._gate.begin, call))
         except ReaderGone:
             request.end_with_call()

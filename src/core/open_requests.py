@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -22,9 +22,9 @@ RATE_WINDOW_S = 10  # in which calls are counted
 
 
 class Delivery(Protocol):
-    """Where the events of an answer go while it is made. Both methods wait as long as the reader does.
+    """Where the events of an answer go while it is made. `begin` and `send` wait as long as the reader does.
 
-    An exception that they raise ends the request like a submitter that has left.
+    An exception that one of them raises ends the request like a submitter that has left.
     """
 
     async def begin(self, placement: Placement) -> None:
@@ -32,6 +32,10 @@ class Delivery(Protocol):
 
     async def send(self, event: StreamEvent) -> None:
         """The next event; the last one is `Finished`."""
+
+    def offer(self, events: Sequence[StreamEvent]) -> bool:
+        """The next events, unless that means to wait for the reader: then False, and none is taken."""
+        ...
 
 
 class DirectAnswer(NamedTuple):

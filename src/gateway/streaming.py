@@ -10,6 +10,7 @@ call.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 STATUS_AFTER_S = 20.0
 KEEP_ALIVE_S = 15.0
 READ_WITHIN_S = 60.0
-UNWATCHED_BYTES = 32 * 1024  # as much fits into the connection's buffer, so that writing it can't block
+UNWATCHED_BYTES = 32 * 1024  # half of what pauses the writers of a connection
 
 
 class Stream:
@@ -42,6 +43,7 @@ class Stream:
         self._response: web.StreamResponse | None = None
         self._begun = asyncio.Event()
         self._sent_at = 0.0
+        self._has_written = self._is_chunked = False  # the former: aiohttp has sent the headers
         self._now = asyncio.get_running_loop().time
 
     async def run(self, pool: Orchestrator) -> web.StreamResponse:
@@ -79,6 +81,18 @@ class Stream:
     async def send(self, event: StreamEvent) -> None:
         """The next event; waits while the reader is slow."""
         await self._write(self._writer.event(event))
+
+    def offer(self, events: Sequence[StreamEvent]) -> bool:
+        """The next events, where the connection takes them without a wait."""
+        transport = self._free_transport()
+        if transport is None or not self._has_written:
+            return False
+        content = b"".join(map(self._writer.event, events))
+        if content:
+            self._sent_at = self._now()
+            # As aiohttp's writer does, which takes 8 us more for each.
+            transport.write(b"%x\r\n%b\r\n" % (len(content), content) if self._is_chunked else content)
+        return True
 
     # ------------------------------------------------------------------ inside
 
@@ -121,20 +135,31 @@ class Stream:
         )
         await response.prepare(self._request)
         self._response, self._sent_at = response, self._now()
+        self._is_chunked = response.headers.get("transfer-encoding", "") == "chunked"
+
+    def _free_transport(self, size: int = 0) -> asyncio.Transport | None:
+        """The connection, if a write of so many bytes can't block now."""
+        protocol = self._request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing() or protocol.writing_paused:
+            return None
+        return transport if transport.get_write_buffer_size() + size < UNWATCHED_BYTES else None
 
     async def _write(self, content: bytes) -> None:
         if not content or self._response is None:
             return
         self._sent_at = self._now()
+        if self._free_transport(len(content)) is not None:
+            await self._response.write(content)
+            self._has_written = True
+            return
         transport = self._request.transport
         if transport is None:
             raise ConnectionResetError("the client has closed the connection")
-        if len(content) + transport.get_write_buffer_size() < UNWATCHED_BYTES:
-            await self._response.write(content)
-            return
         try:
             async with asyncio.timeout(READ_WITHIN_S):
                 await self._response.write(content)
+                self._has_written = True
         except TimeoutError:
             transport.abort()
             raise ConnectionResetError("the client does not read its answer") from None

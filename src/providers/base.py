@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
 from ..records import Completion, CompletionRequest
-from ..stream_events import StreamEvent
+from ..stream_events import Offer, StreamEvent, refuse
 
 
 @runtime_checkable
@@ -26,9 +26,10 @@ class ProviderAdapter(Protocol):
     async def complete(self, request: CompletionRequest) -> Completion:
         """Make one call. Raises a `ProviderError` subclass for everything but a usable answer."""
 
-    def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, request: CompletionRequest, offer: Offer = refuse) -> AsyncGenerator[StreamEvent, None]:
         """Make one call whose answer comes in pieces. Raises like `complete`, at any point.
 
+        Events that `offer` takes are not yielded.
         The last event is `Finished`, with what `complete` returns. Closing the generator before it closes the
         connection at once; so use `contextlib.aclosing`.
         """

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from functools import lru_cache
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
-from ..stream_events import Finished, StreamEvent, deltas_of
+from ..stream_events import Finished, Offer, StreamEvent, deltas_of, refuse
 from . import values
 from .answer_reader import AnswerReader
 from .error_bodies import error_in, status_in
@@ -33,12 +33,15 @@ from .headers import select_headers
 from .native import native_body, native_headers
 from .prompts import Json
 from .rendering import Rendered
-from .sse import EventParser, EventTooLong, ServerSentEvent
+from .sse import EventTooLong
+from .stream_flow import StreamFlow
 from .stream_reader import BrokenStream, ErrorEvent, StreamReader
 from .threads import run_in_thread
 
 Upload = tuple[Mapping[str, str], Mapping[str, tuple[str, bytes, str]]] | None
 """Fields of a form, and its files: each with name, content and media type."""
+
+_T = TypeVar("_T")
 
 
 class SdkAdapter(AnswerReader):
@@ -78,7 +81,9 @@ class SdkAdapter(AnswerReader):
         limits = self._limits(found)
         return self._answer(response.content, request, found, limits, rendered.warnings)
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
+    async def stream(
+        self, request: CompletionRequest, offer: Offer = refuse
+    ) -> AsyncGenerator[StreamEvent, None]:
         """As `complete`, event by event; the last one is `Finished`. Closing it closes the connection."""
         await self._ready(request)
         rendered = self._render(request, stream=True)
@@ -89,21 +94,24 @@ class SdkAdapter(AnswerReader):
             limits = self._limits(found)
             if "json" in response.headers.get("content-type", ""):  # a server that does not stream
                 content = bytearray()
-                while data := await self._receive(body, request):
+                while data := await self._receive(body.read(), request):
                     content += data
                 completion = self._answer(bytes(content), request, found, limits, rendered.warnings)
                 for event in deltas_of(completion):
                     yield event
                 yield Finished(completion)
                 return
-            reader, parser = self._reader(request), EventParser(self._max_bytes)
-            at_end = False
+            reader = self._reader(request)
+            clean = self._errors.without_key_in_bytes if self._is_native(request) else None
+            flow, at_end = StreamFlow(reader, self._max_bytes, offer, clean), False
             while not (reader.terminated or at_end):
-                data = await self._receive(body, request)
-                at_end = not data
-                for received in self._parsed(parser, data, request, limits):
-                    for event in self._read(reader, received, request, found, limits, at_end=at_end):
-                        yield event
+                at_end = not await self._receive(body.pump(flow.take), request)
+                if at_end:
+                    flow.end()
+                for event in flow.pending:
+                    yield event
+                if flow.error is not None:
+                    raise self._broken(flow.error, request, found, limits, at_end=at_end) from flow.error
             if not reader.whole:
                 message = f"the stream was cut off: it ended without {reader.ending}"
                 raise self._unusable(InvalidResponse, message, request, limits)
@@ -124,7 +132,7 @@ class SdkAdapter(AnswerReader):
 
     async def receive(self, body: Any) -> bytes:
         """The next bytes of the `stream` of a response; nothing at its end. Raises like `complete`."""
-        return await self._receive(body, None)
+        return bytes(await self._receive(body.read(), None))
 
     def unreadable(self, error: ValueError) -> ProviderError:
         """The error of an answer that is not JSON."""
@@ -296,47 +304,27 @@ class SdkAdapter(AnswerReader):
         verdict, said = verdict_on(error) or (by_class(error, self.classes), error)
         return self._errors.of_exception(verdict, said, request)
 
-    async def _receive(self, body: Any, request: CompletionRequest | None) -> bytes:
-        """The next bytes of a body; nothing at its end."""
+    async def _receive(self, awaited: Awaitable[_T], request: CompletionRequest | None) -> _T:
+        """What is awaited of a body."""
         try:
-            return bytes(await body.read())
+            return await awaited
         except Exception as error:  # as in `_exchange`
             raise self._failure(error, request) from error
 
-    def _parsed(
+    def _broken(
         self,
-        parser: EventParser,
-        data: bytes,
-        request: CompletionRequest,
-        limits: tuple[LimitReport, ...],
-    ) -> list[ServerSentEvent]:
-        """The events in the next bytes of a stream, or at its end."""
-        try:
-            events = parser.feed(data) if data else parser.rest()
-            if self._is_native(request):  # they are passed on
-                clean = self._errors.without_key_in_bytes
-                events = [each._replace(data=clean(each.data), raw=clean(each.raw)) for each in events]
-            return events
-        except EventTooLong as error:
-            raise self._unusable(InvalidResponse, str(error), request, limits) from error
-
-    def _read(  # what it gets beside the event is for the error that the event may be
-        self,
-        reader: StreamReader,
-        received: ServerSentEvent,
+        error: Exception,
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
         *,
         at_end: bool,
-    ) -> Sequence[StreamEvent]:
-        """What an event of a stream says. Nothing follows the last one."""
-        if reader.terminated:
-            return ()
-        try:
-            return reader.read(received)
-        except ErrorEvent as event:
-            raise self._answered_error(event.error, status_in(event.error), found, request) from event
-        except BrokenStream as error:
-            message = "the stream was cut off within an event" if at_end else str(error)
-            raise self._unusable(InvalidResponse, message, request, limits) from error
+    ) -> Exception:
+        """What an error in the events of a stream means."""
+        if isinstance(error, ErrorEvent):
+            return self._answered_error(error.error, status_in(error.error), found, request)
+        if isinstance(error, BrokenStream | EventTooLong):
+            cut = at_end and isinstance(error, BrokenStream)
+            message = "the stream was cut off within an event" if cut else str(error)
+            return self._unusable(InvalidResponse, message, request, limits)
+        return error

@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 
 from ..via import via
 from .connections import LONGEST_HEAD, MOST_HEADERS, Connector, Request, StaleConnection
+from .event_body import EventBody, Take
 from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, Verdict, causes
 from .headers import WANTED_HEADERS
 from .network import (
@@ -97,6 +98,19 @@ class Body(httpx2.AsyncByteStream):
     def __init__(self, answer: aiohttp.ClientResponse, max_bytes: int) -> None:
         self._answer, self._left = answer, max_bytes
         self._max_bytes = max_bytes
+        self._events = _event_body(answer)
+
+    async def pump(self, take: Take) -> bool:
+        """Give what comes to `take` until that returns False, and return True; False: that was all.
+
+        `take` may be called outside of this task, and must not raise. Raises as `Transport.exchange`.
+        """
+        if self._events is not None and await self._events.pump(take, self._max_bytes):
+            return True
+        while data := await self.read():
+            if not take(data):
+                return True
+        return False
 
     def allow(self, max_bytes: int) -> None:
         """Take up to `max_bytes`: for a file of many answers."""
@@ -104,6 +118,8 @@ class Body(httpx2.AsyncByteStream):
 
     async def read(self) -> bytes:
         """What has come, at least a byte; nothing at the end. Raises as `Transport.exchange`."""
+        if self._events is not None:
+            self._events.hand_over()
         try:
             data = await self._answer.content.readany()
         except aiohttp.ClientPayloadError as error:
@@ -118,8 +134,7 @@ class Body(httpx2.AsyncByteStream):
         """Read what follows the last event, its end in most cases, so that the connection is used again."""
         try:
             async with asyncio.timeout(_TAIL_S):
-                while not self._answer.content.at_eof() and await self.read():
-                    pass
+                await self.pump(bool)
         except (TimeoutError, aiohttp.ClientError, RejectedAnswer):
             pass  # the answer is whole; the connection is closed
         self.close()
@@ -224,6 +239,8 @@ class Transport(httpx2.AsyncBaseTransport):
         most = self._max_bytes if answer.status < 300 else ERROR_BYTES
         parts: list[bytes] = []
         size = 0
+        if (events := _event_body(answer)) is not None:
+            events.hand_over()  # events that nobody has asked for
         try:
             async for part in answer.content.iter_any():
                 parts.append(part)
@@ -237,6 +254,13 @@ class Transport(httpx2.AsyncBaseTransport):
             _check_encoding(error)
             raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _event_body(answer: aiohttp.ClientResponse) -> EventBody | None:
+    """What reads the body of an event stream; None: aiohttp reads it."""
+    connection = answer.connection
+    protocol: Any = None if connection is None else connection.protocol
+    return None if protocol is None else protocol.events
 
 
 def _check_encoding(error: aiohttp.ClientPayloadError) -> None:

@@ -23,7 +23,7 @@ from src.records import (
     Task,
     Usage,
 )
-from src.stream_events import Finished, Passed, StreamEvent, TextDelta, ToolCallDelta
+from src.stream_events import Finished, Offer, Passed, StreamEvent, TextDelta, ToolCallDelta, refuse
 from tests.core.virtual_time import VirtualLoop, run_virtually
 
 PING, TEXT = Passed(b""), TextDelta("a")
@@ -38,13 +38,16 @@ class Paced:
         self.steps = steps
         self.closed = False
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
+    async def stream(
+        self, request: CompletionRequest, offer: Offer = refuse
+    ) -> AsyncGenerator[StreamEvent, None]:
         try:
             for seconds, event in self.steps:
                 await asyncio.sleep(seconds)
                 if isinstance(event, Exception):
                     raise event
-                yield event
+                if isinstance(event, Finished) or not offer((event,)):
+                    yield event
         finally:
             self.closed = True
 
@@ -57,16 +60,24 @@ def limited(
 
 
 def read(
-    paced: Paced, request: CompletionRequest, reader_s: float = 0.0
+    paced: Paced, request: CompletionRequest, reader_s: float = 0.0, *, offered: bool = False
 ) -> tuple[list[StreamEvent], ProviderError | None, float]:
     """What came, the error if there was one, and the seconds that it took."""
 
     async def job(loop: VirtualLoop) -> tuple[list[StreamEvent], ProviderError | None, float]:
         found: list[StreamEvent] = []
         raised = None
+
+        def offer(events: Sequence[StreamEvent]) -> bool:
+            assert found, "nothing is offered before there is content"
+            found.extend(events)
+            return True
+
+        more: Any = {"offer": offer} if offered else {}
         try:
-            async for event in within_limits(paced.stream(request), request, "openai"):
+            async for event in within_limits(paced.stream, request, "openai", **more):
                 found.append(event)
+                assert not (offered and len(found) > 3 and event == TEXT), "not offered"
                 await asyncio.sleep(reader_s)
         except ProviderError as error:
             raised = error
@@ -93,12 +104,13 @@ CASES: dict[str, tuple[Sequence[Step], Any, str, float]] = {
 }
 
 
+@pytest.mark.parametrize("offered", [False, True], ids=["yielded", "offered"])
 @pytest.mark.parametrize(("steps", "request_", "message", "at"), CASES.values(), ids=CASES)
 def test_each_limit_ends_a_stream(
-    steps: Sequence[Step], request_: CompletionRequest, message: str, at: float
+    steps: Sequence[Step], request_: CompletionRequest, message: str, at: float, *, offered: bool
 ) -> None:
     paced = Paced(*steps)
-    found, raised, seconds = read(paced, request_)
+    found, raised, seconds = read(paced, request_, offered=offered)
     assert seconds == pytest.approx(at)
     assert paced.closed
     if message:
@@ -130,7 +142,7 @@ def test_a_limit_does_not_hide_a_cancellation() -> None:
     async def job(loop: VirtualLoop) -> None:
         async def reading() -> None:
             request = limited(first_s=5.0)
-            async for _ in within_limits(Paced((1000, TEXT)).stream(request), request, "openai"):
+            async for _ in within_limits(Paced((1000, TEXT)).stream, request, "openai"):
                 pass
 
         task = asyncio.create_task(reading())
@@ -152,7 +164,7 @@ def test_one_timer_serves_a_stream_of_many_events() -> None:
             return call_at(*args, **more)
 
         request = limited(total_s=1000.0)
-        stream = within_limits(Paced(*[(0, TEXT)] * 10_000, (0, END)).stream(request), request, "openai")
+        stream = within_limits(Paced(*[(0, TEXT)] * 10_000, (0, END)).stream, request, "openai")
         loop.call_at = counted  # type: ignore[method-assign]
         assert [event async for event in stream][-1] == END
         return made
@@ -164,9 +176,7 @@ def test_events_are_heard_about_each_second_also_those_without_content() -> None
     async def job(loop: VirtualLoop) -> list[float]:
         heard: list[float] = []
         steps = [(0.1, PING)] * 40 + [(0.1, TEXT)] * 40 + [(0.1, END)]
-        stream = within_limits(
-            Paced(*steps).stream(limited()), limited(), "openai", lambda: heard.append(loop.time())
-        )
+        stream = within_limits(Paced(*steps).stream, limited(), "openai", lambda: heard.append(loop.time()))
         async for _ in stream:
             pass
         return heard

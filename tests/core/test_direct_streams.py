@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Reader:
     def __init__(self, pause_s: float = 0.0, fails_at: int = -1) -> None:
         self.begun: list[Placement] = []
         self.events: list[StreamEvent] = []
+        self.offered = 0
         self._pause_s, self._fails_at = pause_s, fails_at
 
     async def begin(self, placement: Placement) -> None:
@@ -52,6 +53,13 @@ class Reader:
             raise ConnectionResetError("closed")
         self.events.append(event)
         await asyncio.sleep(self._pause_s)
+
+    def offer(self, events: Sequence[StreamEvent]) -> bool:
+        if self._pause_s or 0 <= self._fails_at <= len(self.events):
+            return False
+        self.offered += len(events)
+        self.events.extend(events)
+        return True
 
     @property
     def text(self) -> str:
