@@ -81,6 +81,8 @@ class AnthropicStream(StreamReader):
         if key is not None and type(text := delta.get(key)) is str:
             _add(block, key, text)
             if kind == "text_delta":
+                if len(delta) == 2:
+                    self.only_text(block[key].append)
                 return (TextDelta(text, raw),)
             if kind == "thinking_delta":
                 return (ReasoningDelta(text, raw),)

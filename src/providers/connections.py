@@ -104,7 +104,16 @@ class Handler(ResponseHandler):
         if not self.expects:  # what comes before the request cannot be its answer
             self._close()
             return
-        data = self._head + data if self._head else data
+        data = self._pass_on_heads(self._head + data if self._head else data)
+        if self._head is not None and len(data) <= LONGEST_HEAD:
+            self._head = data
+            self.start_timeout()
+        elif data and self._exception is None:
+            self._head = None
+            (self._pass_on if self.events is None else self.events.received)(data)
+
+    def _pass_on_heads(self, data: bytes) -> bytes:
+        """Pass on the heads that are whole, up to that of the answer; what follows them."""
         while self._head is not None and (end := _end_of_head(data)):
             head, data = data[:end], data[end:]
             self._head = b"" if head.startswith(_INTERIM) else None
@@ -112,12 +121,7 @@ class Handler(ResponseHandler):
             if self._exception is None and _is_event_stream(head):
                 self.events = EventBody(self.transport, self._pass_on)
                 self._drop_timeout()  # its reader has its own
-        if self._head is not None and len(data) <= LONGEST_HEAD:
-            self._head = data
-            self.start_timeout()
-        elif data and self._exception is None:
-            self._head = None
-            (self._pass_on if self.events is None else self.events.received)(data)
+        return data
 
     def _pass_on(self, data: bytes) -> None:
         """Part of a body; or of what surrounds it, which has its limit."""

@@ -91,6 +91,10 @@ def _usage(usage: object) -> Reported:
     )
 
 
+def _unused(_: str) -> None:
+    """The last event repeats the text."""
+
+
 class ResponsesStream(StreamReader):
     """One response. Its last event has the whole of it."""
 
@@ -126,6 +130,7 @@ class ResponsesStream(StreamReader):
 
     def _delta(self, kind: str, delta: str, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
         if kind == "response.output_text.delta":
+            self.only_text(_unused)
             return (TextDelta(delta, raw),)
         if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
             return (ReasoningDelta(delta, raw),)

@@ -68,6 +68,7 @@ class ChatStream(StreamReader):
         found = [self._choice(values.mapping(choice), raw) for choice in choices]
         if len(found) == 1:
             return found[0]
+        self.only_text(None)
         return self.one([event for each in found for event in each], raw)
 
     def _choice(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
@@ -122,6 +123,8 @@ class _Choice:
                 self.end_reasoning(found)
             found.append(TextDelta(text, raw))
             if len(delta) == 1 and not (chunk.get("logprobs") or chunk.get("finish_reason")):
+                if len(found) == 1 and not chunk.get("index"):
+                    self._reader.only_text(self._text.append)
                 return found
         elif type(text) is list:  # parts, as Mistral streams them
             self._parts(text, found, raw)

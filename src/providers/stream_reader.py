@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from ..records import CompletionRequest
-from ..stream_events import Passed, ReasoningDelta, StreamEvent, ToolCallDelta
+from ..stream_events import Passed, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from . import values
 from .answers import may_call_tools, reasoning_of, tool_names
 from .error_bodies import error_of
 from .prompts import Json
+from .repeated_text import RepeatedText
 from .sse import ServerSentEvent
 
 PASSED: tuple[StreamEvent, ...] = (Passed(b""),)  # something came, but nothing to tell
@@ -56,9 +57,13 @@ class StreamReader(ABC):
         self.terminated = False  # the stream's last event has come
         self.final_raw = b""  # of that event
         self.warnings: dict[str, None] = {}  # in their order, each once
+        self._repeated = RepeatedText()
+        self._add_text: Callable[[str], object] | None = None
 
     def read(self, event: ServerSentEvent) -> Sequence[StreamEvent]:
         """What an event says: one event where the stream is native. Raises BrokenStream and ErrorEvent."""
+        if (text := self._repeated.find(event.name, event.data)) is not None:
+            return (TextDelta(text, event.raw if self.native else b""),)
         try:
             chunk, warnings = values.read_json(event.data)
         except values.NotJson as error:
@@ -69,7 +74,15 @@ class StreamReader(ABC):
             self.warnings.update(dict.fromkeys(warnings))
         if event.name == b"error":
             raise ErrorEvent(error_of(chunk))
-        return self.chunk(chunk, event.raw if self.native else b"")
+        self._add_text = None
+        found = self.chunk(chunk, event.raw if self.native else b"")
+        text = found[0].text if len(found) == 1 and isinstance(found[0], TextDelta) else ""
+        self._repeated.follow(event.name, event.data, text, None if warnings else self._add_text)
+        return found
+
+    def only_text(self, add: Callable[[str], object] | None) -> None:
+        """The event says only a text. `add` is all that another such one has to do; None: it says more."""
+        self._add_text = add
 
     @abstractmethod
     def chunk(self, chunk: Json, raw: bytes) -> Sequence[StreamEvent]:
