@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 
 _VARYING = re.compile(rb'("sequence_number": ?)\d+(?=[,}])|("obfuscation": ?")[^"\\]*(?=")')
+_WORD = re.compile(rb"[A-Za-z0-9]*").fullmatch  # what `obfuscation` is made of
+_NUMBER = re.compile(rb"0|[1-9][0-9]*").fullmatch
 _MOST_LEARNED = 4  # events without a match in a row: this stream repeats nothing
 
 
@@ -72,7 +74,7 @@ class RepeatedText:
                 return None
             if number == self._text_at:
                 text = data[at:end]
-            elif ends != b'"' and not data[at:end].isdigit():
+            elif not (_WORD if ends == b'"' else _NUMBER)(data, at, end):
                 return None
             at = end
         if not text or data[at:] != self._end or b"\\" in data:
