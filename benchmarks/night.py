@@ -359,7 +359,7 @@ def _read(path: Path, screen: Sequence[str], stats: Mapping[str, Json], zero: fl
         for a in row["attempts"]
     ]
     log = [
-        (datetime.fromisoformat(line["at"]).timestamp() - zero, line.get("action", ""), line["message"])
+        (datetime.fromisoformat(line["time"]).timestamp() - zero, line.get("action", ""), line["message"])
         for line in _json_lines(path / "state" / "logs" / "orchestrator.log")
     ]
     return Night(rows, calls, screen, log, stats, took_s)

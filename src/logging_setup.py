@@ -1,9 +1,12 @@
 """Logs are events: one short message plus fields, to the terminal from `--log-level` on, and to a file.
 
     12:03:41 warning: openai is open failures=3
-    {"at": "2027-01-15T08:03:41.120+00:00", "level": "warning", "message": "openai is open", "provider": ...}
+    {"time": "2027-01-15T08:03:41.120Z", "level": "warning", "logger": ..., "message": "openai is open", ...}
+
+A server with the log format `json` writes such objects to standard output, one a line, and nothing else.
 
 Below `warning` only this project's own loggers are recorded: details that SDKs log can hold prompts and keys.
+Whatever looks like a key is masked in all of them.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +25,7 @@ from typing import Any
 
 from .control_characters import terminal_safe
 from .errors import ConfigError
+from .masking import without_keys
 from .package import PACKAGE
 from .private import make_private_folder
 
@@ -31,12 +37,17 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def set_up_logging(
-    level: str, folder: Path | None = None, *, as_json: bool = False, simulated: bool = False
+    level: str,
+    folder: Path | None = None,
+    *,
+    as_json: bool = False,
+    on_stdout: bool = False,
+    simulated: bool = False,
 ) -> None:
     """Log to the terminal from `level` on, and with a `folder` to a file in it from `info` on.
 
-    `as_json`: the terminal gets JSON lines too. `simulated`: every JSON line says so. Raises ConfigError if
-    the folder can't be written.
+    `as_json`: the terminal gets JSON lines too. `on_stdout`: on standard output, not standard error.
+    `simulated`: every JSON line says so. Raises ConfigError if the folder can't be written.
     """
     lines = _JsonLines({"simulated": True} if simulated else {})
     own = logging.getLogger(ROOT_LOGGER)
@@ -44,22 +55,27 @@ def set_up_logging(
     for handler in list(own.handlers):
         own.removeHandler(handler)
         handler.close()
-    terminal = _TerminalHandler(getattr(logging, level.upper()))
+    terminal = _TerminalHandler(getattr(logging, level.upper()), on_stdout=on_stdout)
     terminal.setFormatter(lines if as_json else _Plain())
     own.addHandler(terminal)
     if folder is not None:
         own.addHandler(_file_handler(folder, lines))
     own.propagate = False
-    _set_up_others(lines if as_json else _Plain())
+    _set_up_others(lines if as_json else _Plain(), on_stdout=on_stdout)
 
 
-def _set_up_others(formatter: logging.Formatter) -> None:
+def _set_up_others(formatter: logging.Formatter, *, on_stdout: bool) -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
-        handler = _TerminalHandler(logging.WARNING)
+        handler = _TerminalHandler(logging.WARNING, on_stdout=on_stdout)
         handler.setFormatter(formatter)
         root.addHandler(handler)
+
+
+def json_line(message: str, level: str, **fields: object) -> str:
+    """A line as a logger of this project writes it, for what is said before loggers are set up."""
+    return _json_line(time.time(), level, ROOT_LOGGER, message, fields)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -68,11 +84,17 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class _TerminalHandler(logging.Handler):
-    """Looks up standard error each time, since a live display replaces it."""
+    """Looks up the stream each time, since a live display replaces standard error."""
+
+    def __init__(self, level: int, *, on_stdout: bool) -> None:
+        super().__init__(level)
+        self._on_stdout = on_stdout
 
     def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if self._on_stdout else sys.stderr
         try:
-            sys.stderr.write(terminal_safe(self.format(record)) + "\n")
+            stream.write(terminal_safe(self.format(record)) + "\n")
+            stream.flush()  # a collector reads what was logged now
         except OSError:
             self.handleError(record)
 
@@ -85,7 +107,9 @@ class _Plain(logging.Formatter):
         shown = {n: v for n, v in fields_of(record).items() if n != "action" and str(v) not in message}
         fields = "".join(f" {name}={value}" for name, value in shown.items())
         text = f"{at} {record.levelname.lower()}: {message}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return without_keys(text)
 
 
 class _JsonLines(logging.Formatter):
@@ -94,17 +118,28 @@ class _JsonLines(logging.Formatter):
         self._in_each = in_each
 
     def format(self, record: logging.LogRecord) -> str:
-        row: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **fields_of(record),
-            **self._in_each,
-        }
+        fields = {**fields_of(record), **self._in_each}
         if record.exc_info:
-            row["exception"] = self.formatException(record.exc_info)
-        return json.dumps(row, ensure_ascii=True, default=str)
+            fields["exception"] = self.formatException(record.exc_info)
+        return _json_line(record.created, record.levelname.lower(), record.name, record.getMessage(), fields)
+
+
+def _json_line(at: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+    """One object in ASCII, on one line. No field replaces time, level, logger or message."""
+    moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    row = {**fields, "time": moment, "level": level, "logger": logger, "message": message}
+    first = ("time", "level", "logger", "message")
+    ordered = {name: _plain_value(row[name]) for name in (*first, *(n for n in row if n not in first))}
+    return json.dumps(ordered, ensure_ascii=True, default=str)
+
+
+def _plain_value(value: object) -> object:
+    """JSON has neither NaN nor infinity."""
+    if isinstance(value, str):
+        return without_keys(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):

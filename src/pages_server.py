@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,8 +21,9 @@ from .core.leadership import active_orchestrator
 from .core.search_indexer import SearchIndexer
 from .errors import OrchestratorError
 from .formatting import plural
-from .logging_setup import set_up_logging
+from .logging_setup import json_line, set_up_logging
 from .reloading import Reloader
+from .settings import LOG_FORMATS, LogFormat
 from .stop_signals import drop_lost_terminals, stop_signals
 from .web.listening import listen
 
@@ -57,6 +59,11 @@ PATH = click.Path(path_type=Path)
     default=None,
     help="Show the simulated or the live state (default: live if a key is set).",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="Format of what is printed; json is one object a line (default: the setting log_format, text).",
+)
 @click.option("--parent", hidden=True, help="The orchestrator that starts and ends these pages, as JSON.")
 def main(
     host: str | None,
@@ -64,6 +71,7 @@ def main(
     config: Path | None,
     state_dir: Path | None,
     simulate: bool | None,
+    log_format: LogFormat | None,
     parent: str | None,
 ) -> None:
     """Serve the pages until Ctrl-C.
@@ -76,11 +84,21 @@ def main(
         threading.Thread(target=_end_with_parent, daemon=True).start()
     options = StartOptions(config, state_dir, simulate, calls_providers=False, read_env_file=parent is None)
     try:
-        setup = load(options, click.echo)
+        setup = load(options, partial(_say, log_format == "json"))
+        log_format = log_format or setup.settings.log_format
+        if log_format != setup.settings.log_format:
+            setup = setup.with_settings(log_format=log_format)
         serve(setup, host, port, None if parent is None else ParentProcess(**json.loads(parent)))
     except OrchestratorError as error:
-        click.echo(f"{Path(sys.argv[0]).stem}: {error}", err=True)
+        if log_format == "json":
+            click.echo(json_line(str(error), "error"))
+        else:
+            click.echo(f"{Path(sys.argv[0]).stem}: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _say(as_json: bool, text: str) -> None:
+    click.echo(json_line(text, "info") if as_json else text)
 
 
 def serve(
@@ -90,7 +108,10 @@ def serve(
     parent: ParentProcess | None = None,
 ) -> None:
     """Listen and serve until a stop signal. Raises ConfigError, StoreError."""
-    set_up_logging("warning")
+    as_json = setup.settings.log_format == "json"
+    say = partial(_say, as_json)
+    level = "info" if as_json else "warning"
+    set_up_logging(level, as_json=as_json, on_stdout=as_json, simulated=setup.simulated)
     server_settings = setup.settings.server
     host = host or server_settings.host
     port = chosen_port(setup.environ) if port is None else port
@@ -102,15 +123,13 @@ def serve(
         reloader.handling(),
     ):
         if parent is None and active_orchestrator(store) is None:
-            click.echo(
-                f"no orchestrator is running, so tasks will wait; start one with: {setup.serve_command}"
-            )
+            say(f"no orchestrator is running, so tasks will wait; start one with: {setup.serve_command}")
         app = build_pages(setup, store, access, parent)
-        server, url = listen(app, host, port, server_settings.port, click.echo)
-        click.echo(f"pages on {url} ({setup.mode} state in {setup.settings.state_dir})")
+        server, url = listen(app, host, port, server_settings.port, say)
+        say(f"pages on {url} ({setup.mode} state in {setup.settings.state_dir})")
         with SearchIndexer(store, wanted=setup.settings.pages.search):
             server.run()
-        click.echo("pages closed")
+        say("pages closed")
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -29,6 +29,8 @@ from .setting_types import (
     zone_of,
 )
 
+LogFormat = Literal["text", "json"]
+LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 TIERS = ("economy", "standard", "premium")
 Tier = Literal["economy", "standard", "premium"]
 MAX_PROBLEMS_SHOWN = 5
@@ -374,6 +376,7 @@ class Settings(Section):
     database_url: str
     baseline_model: str
     strict_params: bool
+    log_format: LogFormat
     confirm_above_usd: float = NotNegative
     server: ServerSettings
     gateway: GatewaySettings

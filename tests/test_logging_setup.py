@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,43 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(ConfigError, match="logs: cannot be written"):
         set_up_logging("warning", tmp_path / "state" / "logs")
+
+
+def test_a_json_log_is_one_object_a_line_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info", as_json=True, on_stdout=True)
+    log.info(
+        "two\nlines\u2028and \x9b a bell",
+        extra={"provider": "openai", "level": "mine", "until": float("inf")},
+    )
+    try:
+        raise ValueError("no\nmore")
+    except ValueError:
+        log.exception("failed")
+    logging.getLogger("another.library").warning("careful")
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert printed.err == "" and len(lines) == printed.out.count("\n") == 3
+    assert rows[0]["message"] == "two\nlines\u2028and \x9b a bell"
+    assert (rows[0]["level"], rows[0]["provider"], rows[0]["until"]) == ("info", "openai", "inf")
+    assert "ValueError: no\nmore" in rows[1]["exception"] and rows[1]["level"] == "error"
+    assert rows[2]["logger"] == "another.library"
+    for row in rows:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["time"]), "RFC 3339"
+        assert list(row)[:4] == ["time", "level", "logger", "message"]
+
+
+KEY = "sk-ant-api03-abcdefghijklmnop"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_looks_like_a_key_is_masked(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    set_up_logging("info", as_json=as_json)
+    log.warning("refused: %s", KEY, extra={"sent": f"Bearer {KEY}"})
+    try:
+        raise ValueError(f"header {KEY}")
+    except ValueError:
+        log.exception("failed")
+    logging.getLogger("a.library").warning("connecting with %s", KEY)
+    printed = capsys.readouterr().err
+    assert printed.count("failed") == 1 and "abcdefghijklmnop" not in printed and "***" in printed

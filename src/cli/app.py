@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..errors import InputError, OrchestratorError
+from ..settings import LOG_FORMATS
 from ..stop_signals import drop_lost_terminals, stop_signals
 from ..storable import clean, is_clean
 from ..tokens import ROLES, SUBMIT, Role
@@ -59,6 +60,12 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     "0 takes any free one.",
 )
 @click.option("--no-gateway", is_flag=True, help="Do not serve the OpenAI and Anthropic APIs.")
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="Format of what the server prints; json is one object a line, on standard output (default: the "
+    "setting log_format, text).",
+)
 @click.option("--standby", is_flag=True, help="Take over when no other orchestrator serves this state.")
 @click.option(
     "--version",
@@ -367,7 +374,7 @@ def _exit_code() -> int:
         error.show()
         return WRONG_INPUT
     except OrchestratorError as error:
-        options.console.note(f"error: {error}")
+        options.console.error(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):  # before the loop handles signals, or after it
         _end_at_once_on_signals(STOPPED)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..control_characters import terminal_safe
 
@@ -22,13 +22,14 @@ UNBOUNDED = 1_000  # columns
 
 
 class Console:
-    """Writes plain lines, or JSON lines for a program that reads them.
+    """Writes plain lines, or JSON lines for a program that reads them, or lines of a log (`as_log`).
 
     Each JSON line says whether it belongs to a simulated run; `simulated` is None until that is known.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        self.as_log = False  # of JSON, on standard output
         self.simulated: bool | None = None
 
     @property
@@ -38,8 +39,31 @@ class Console:
 
     def note(self, text: str) -> None:
         """Write one line to standard error; a terminal gets it broken between words."""
+        if self.as_log:
+            self._log(text, "info")
+            return
         line = self.line(text)
         self.write_error((line if self.as_json else folded(line, _terminal_width())) + "\n")
+
+    def error(self, text: str) -> None:
+        """Write why a command has failed."""
+        if self.as_log:
+            self._log(text, "error")
+        else:
+            self.note(f"error: {text}")
+
+    def pass_on(self, line: str) -> None:
+        """Write a line of a child process, which has the format of this console."""
+        if self.as_log:
+            self._write(sys.stdout, line)
+        else:
+            self.note(line)
+
+    def _log(self, text: str, level: str) -> None:
+        from ..logging_setup import json_line
+
+        known = {"simulated": True} if self.simulated else {}
+        self._write(sys.stdout, json_line(text, level, **known))
 
     def line(self, text: str) -> str:
         """One line as `note` writes it."""
@@ -50,9 +74,13 @@ class Console:
 
     def write_error(self, text: str) -> None:
         """Write to standard error. A closed terminal or pipe does not end a run."""
+        self._write(sys.stderr, text, end="")
+
+    @staticmethod
+    def _write(stream: TextIO, text: str, end: str = "\n") -> None:
         with suppress(OSError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            stream.write(text + end)
+            stream.flush()
 
 
 def folded(text: str, width: int) -> str:

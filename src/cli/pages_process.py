@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -17,9 +17,11 @@ from ..bootstrap import Setup
 from ..config import OF_FILE
 from ..package import module_command
 from ..stop_signals import HANGUP
+from .console import Console
 from .session import Options
 
 END_WITHIN_S = 3.0
+PAGES_ON, PAGES_CLOSED = "pages on ", "pages closed"  # what they print as the first and the last
 
 
 class PagesProcess:
@@ -35,12 +37,12 @@ class PagesProcess:
             self._child.send_signal(HANGUP)
         return ""
 
-    def pass_on(self, lines: IO[str], notify: Callable[[str], None]) -> None:
+    def pass_on(self, lines: IO[str], console: Console) -> None:
         """Print what the pages print: their address, or why they don't run."""
         for line in lines:
-            self._serve |= line.startswith("pages on ")
-            if line.strip() and not line.startswith("pages closed"):
-                notify(line.rstrip())
+            self._serve |= PAGES_ON in line
+            if line.strip() and PAGES_CLOSED not in line:
+                console.pass_on(line.rstrip())
 
 
 @contextmanager
@@ -49,6 +51,8 @@ def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[
     parent = {"orchestrator": incarnation, "identities": setup.identities}
     command = [*module_command("pages_server"), "--parent", json.dumps(parent)]
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
+    if options.console.as_log:
+        command += ["--log-format", "json"]
     if options.config is not None:
         command += ["--config", str(options.config)]
     child = subprocess.Popen(  # noqa: S603  our own module with our own arguments
@@ -64,7 +68,7 @@ def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("a process with pipes has them")
     pages = PagesProcess(child)
-    arguments = (child.stdout, options.console.note)
+    arguments = (child.stdout, options.console)
     threading.Thread(target=pages.pass_on, args=arguments, daemon=True).start()
     try:
         yield pages

@@ -47,6 +47,7 @@ class ServeOptions:
     standby: bool = False
     gateway_port: int | None = None
     no_gateway: bool = False
+    log_format: str | None = None
 
     @property
     def has_gateway(self) -> bool:
@@ -65,10 +66,19 @@ def serve(options: Options, how: ServeOptions) -> int:
     """Serve the queue and return the exit code, 0 also after Ctrl-C. Raises OrchestratorError."""
     from ..core.orchestrator import OrchestratorOptions
 
-    setup, console = how.apply(prepare(options)), options.console
+    console = options.console
+    console.as_log = how.log_format == "json"
+    setup = how.apply(prepare(options))
+    console.as_log = (how.log_format or setup.settings.log_format) == "json"
     if how.pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
-    set_up_logging(options.level(how.quiet), setup.log_folder, simulated=setup.simulated)
+    set_up_logging(
+        options.level(how.quiet),
+        setup.log_folder,
+        as_json=console.as_log,
+        on_stdout=console.as_log,
+        simulated=setup.simulated,
+    )
     console.note(headline(setup))
     print_config_warnings(console, setup.settings)
     reloader, keys = Reloader(), KeyReload(setup)
@@ -211,5 +221,5 @@ def _examples_sink(session: Session, *, once: bool) -> Iterator[ExamplesSink]:
             ProgressCounts(None, session.now()),
             session.note,
             lambda: close_run(session, batch, results, progress),
-            printed=progress.finished and not once,
+            printed=(progress.finished and not once) or session.console.as_log,
         )

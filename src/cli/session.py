@@ -38,8 +38,12 @@ class Options:
     console: Console = field(default_factory=Console)
 
     def level(self, quiet: bool = False) -> str:
-        """The log level of the terminal; an explicit --log-level wins over --quiet."""
-        return self.log_level or ("error" if quiet else "warning")
+        """The log level of the terminal; an explicit --log-level wins over --quiet.
+
+        A log that a program collects has one level more.
+        """
+        levels = ("warning", "info") if self.console.as_log else ("error", "warning")
+        return self.log_level or levels[not quiet]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class View(Protocol):
 
 def make_view(console: Console, *, quiet: bool) -> View:
     """The view that suits the console; a silent one with `quiet`."""
-    if quiet:
+    if quiet or console.as_log:
         return QuietView(console)
     if console.as_json:
         return JsonView(console)
