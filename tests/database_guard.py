@@ -33,7 +33,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         _connected.add(_absolute(args[0]))
     elif event in _FILE_EVENTS and not isinstance(args[0], int):
         made_anew = event == "open" and isinstance(args[2], int) and args[2] & os.O_EXCL
-        if not (made_anew or is_end_of_a_pool(event, args)) and is_database(_absolute(args[0])):
+        allowed = made_anew or is_end_of_a_pool(event, args) or is_end_of_a_copy(event, args)
+        if not allowed and is_database(_absolute(args[0])):
             _refuse(f"{event} {_absolute(args[0])}")
 
 
@@ -43,6 +44,11 @@ def is_end_of_a_pool(event: str, args: tuple[Any, ...]) -> bool:
         return False
     folder = os.readlink(f"/proc/self/fd/{args[1]}")  # noqa: PTH115
     return os.path.basename(folder).startswith("orchestrator-")  # noqa: PTH119
+
+
+def is_end_of_a_copy(event: str, args: tuple[Any, ...]) -> bool:
+    """Whether a backup gets its name, or is given up, after its connection has been closed."""
+    return event in ("os.rename", "os.remove") and os.fsdecode(args[0]).endswith(".partial")
 
 
 def is_database(path: str) -> bool:

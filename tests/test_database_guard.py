@@ -26,6 +26,7 @@ SAFE_USES = {
     "stat": "os.stat(path)",
     "chmod": "os.chmod(path, 0o600)",
     "access": "os.access(path, os.R_OK)",
+    "rename a copy": "sqlite3.connect('c.partial').close(); os.rename('c.partial', 'c')",
     "SQLite": "sqlite3.connect(path).close()",
     "make it": "os.close(os.open('live.db', os.O_WRONLY | os.O_CREAT | os.O_EXCL))",
 }

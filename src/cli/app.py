@@ -239,6 +239,20 @@ def purge(context: click.Context, /, **options: Any) -> None:
     context.exit(purge_contents(context.obj, **options))
 
 
+@cli.command(short_help="Copy the SQLite database while it is in use.")
+@everywhere
+@click.argument("target", metavar="FILE", type=FILE)
+@click.pass_context
+def backup(context: click.Context, /, target: Path) -> None:
+    """Copy the SQLite database of this mode to FILE, which must not exist, also while a server writes to it.
+
+    PostgreSQL has pg_dump for that.
+    """
+    from .backup import backup as back_up
+
+    context.exit(back_up(context.obj, target))
+
+
 @cli.command("alert-test", short_help="Send one alert to ALERT_WEBHOOK_URL.")
 @everywhere
 @click.pass_context
