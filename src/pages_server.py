@@ -10,7 +10,7 @@ import threading
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -66,13 +66,7 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--parent", hidden=True, help="The orchestrator that starts and ends these pages, as JSON.")
 def main(
-    host: str | None,
-    port: int | None,
-    config: Path | None,
-    state_dir: Path | None,
-    simulate: bool | None,
-    log_format: LogFormat | None,
-    parent: str | None,
+    host: str | None, port: int | None, log_format: LogFormat | None, parent: str | None, **start: Any
 ) -> None:
     """Serve the pages until Ctrl-C.
 
@@ -82,7 +76,7 @@ def main(
         signal.signal(number, _end)
     if parent is not None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    options = StartOptions(config, state_dir, simulate, calls_providers=False, read_env_file=parent is None)
+    options = StartOptions(**start, calls_providers=False, read_env_file=parent is None)
     try:
         setup = load(options, partial(_say, log_format == "json"))
         log_format = log_format or setup.settings.log_format

@@ -7,7 +7,7 @@ They state kinds and bounds. The defaults are in `orchestrator.toml`, which says
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -173,9 +173,15 @@ class TierModels(Section):
 
 
 class ProviderConfig(Section):
-    """One provider: its API format, address, key, models, weight and limits."""
+    """One provider: its API format, address, key, models, weight and limits.
+
+    `family` names the provider that this is another key or endpoint of. Rows with the same `limit_group`
+    share one organisation's limits, and so each limit that they learn.
+    """
 
     api_format: ApiFormatName
+    family: str = ""
+    limit_group: str = ""
     weight: float = NotNegative
     base_url: str
     base_url_env: str = ""
@@ -189,6 +195,16 @@ class ProviderConfig(Section):
     responses_api: bool = False  # it has OpenAI's Responses API beside Chat Completions
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
+
+    @property
+    def limits_stated(self) -> tuple[LimitSettings, Mapping[str, LimitSettings]]:
+        """The configured limits: of the provider, and of single models."""
+        return self.limits, self.model_limits
+
+    @property
+    def states_limits(self) -> bool:
+        """Whether any limit is configured."""
+        return self.limits_stated != (LimitSettings(), {})
 
     def all_limits(self) -> Iterator[tuple[str, LimitSettings]]:
         """The configured limits, each with the name of its section."""
@@ -393,6 +409,27 @@ class Settings(Section):
     budgets: BudgetSettings
     agents: tuple[AgentConfig, ...]
 
+    @field_validator("providers", mode="after")
+    @classmethod
+    def _share_limits(cls, rows: Mapping[str, ProviderConfig]) -> Mapping[str, ProviderConfig]:
+        """The rows, each with the limits of its group; they are stated in one row of a group, or alike."""
+        found = dict(rows)
+        for name, row in rows.items():
+            if not row.limit_group:
+                continue
+            others = [other for other in rows.values() if other.limit_group == row.limit_group]
+            if any(other.api_format != row.api_format for other in others):
+                raise ValueError(f"limit_group {row.limit_group!r}: its providers need one api_format")
+            stated = [other for other in others if other.states_limits]
+            if any(other.limits_stated != stated[0].limits_stated for other in stated):
+                raise ValueError(
+                    f"limit_group {row.limit_group!r}: state its limits in one provider, or the same in each"
+                )
+            if stated:
+                limits, model_limits = stated[0].limits_stated
+                found[name] = row.model_copy(update={"limits": limits, "model_limits": model_limits})
+        return found
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Settings:
         if problems := list(islice(self._problems(), MAX_PROBLEMS_SHOWN)):
@@ -404,6 +441,7 @@ class Settings(Section):
         for where, provider in self._named_providers():
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
+        yield from self._unfit_families()
         yield from self._unknown_task_types()
         yield from self._unknown_fallbacks()
         yield from self._limits_not_counted()
@@ -411,6 +449,15 @@ class Settings(Section):
             yield "providers: at least one needs a weight above 0"
         if not any(agent.count for agent in self.agents):
             yield "agents: at least one is needed"
+
+    def _unfit_families(self) -> Iterator[str]:
+        for name, row in self.providers.items():
+            head = self.providers.get(row.family) if row.family else None
+            if head is not None and (head.family or head.api_format != row.api_format):
+                yield (
+                    f"providers.{name}.family: {row.family!r} must be a provider of the same api_format that "
+                    "has no family itself"
+                )
 
     def _unknown_task_types(self) -> Iterator[str]:
         for agent in self.agents:
@@ -444,6 +491,9 @@ class Settings(Section):
             yield "routing.emergency_provider", self.routing.emergency_provider
         for name in self.budgets.providers:
             yield "budgets.providers", name
+        for name, config in self.providers.items():
+            if config.family:
+                yield f"providers.{name}.family", config.family
 
     def agent_named(self, name: str) -> AgentConfig | None:
         """The agent with this name, or one of its numbered copies; None if there is none."""
@@ -464,13 +514,22 @@ class Settings(Section):
         """Whether `provider` serves `model` (a current name).
 
         Each provider serves the models of its tiers. The inventor of an API format, the provider of the same
-        name, also serves all models that a section of `[models]` or the installed price list counts to that
-        format; compatible servers do not.
+        name and its family, also serves all models that a section of `[models]` or the installed price list
+        counts to that format; compatible servers do not.
         """
         row = self.providers[provider]
         if model in {row.models.of(tier) for tier in TIERS}:
             return True
-        return provider == row.api_format == (self.lookup_model(model).api_format or api_of(model))
+        inventor = row.family or provider
+        return inventor == row.api_format == (self.lookup_model(model).api_format or api_of(model))
+
+    def with_families(self, names: Iterable[str]) -> list[str]:
+        """These providers, each followed by those of its family."""
+        found: dict[str, None] = {}
+        for name in names:
+            found[name] = None
+            found.update(dict.fromkeys(other for other, row in self.providers.items() if row.family == name))
+        return list(found)
 
     def unsent(self, provider: str, model: str, given: Collection[str]) -> dict[str, str]:
         """Those of the `given` parameters that a call leaves out, each with its words for a warning."""
@@ -492,10 +551,11 @@ class Settings(Section):
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
         """The providers, configured or not, that a task pinned to these may go to. Empty: not pinned."""
         current = [self.resolve_model(model)[0] for model in models]
+        allowed = self.with_families(providers)
         return [
             name
             for name in self.providers
-            if (not providers or name in providers)
+            if (not allowed or name in allowed)
             and (not current or any(self.serves(name, model) for model in current))
         ]
 

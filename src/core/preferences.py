@@ -36,5 +36,6 @@ def preference_shares(rows: Iterable[UsageRow], settings: Settings) -> list[Pref
     for name, given in settings.task_types.items():
         total = sum(count for (task_type, _), count in answers.items() if task_type == name)
         if given.prefer and total:
-            found.append(PreferenceHeld(name, given.prefer, total, answers[name, given.prefer]))
+            held = sum(answers[name, row] for row in settings.with_families([given.prefer]))
+            found.append(PreferenceHeld(name, given.prefer, total, held))
     return found

@@ -29,7 +29,8 @@ async def count_tokens(request: web.Request) -> web.Response:
     pool = context.leading()
     if pool is None:
         raise not_leading()
-    able = [each for each in pool.balancer.providers if not task.providers or each.name in task.providers]
+    allowed = context.settings.with_families(task.providers)
+    able = [each for each in pool.balancer.providers if not allowed or each.name in allowed]
     own = [each for each in able if MESSAGES.form in each.config.native_forms]
     provider = (own or able or pool.balancer.providers)[0]
     per_char = provider.estimators.of(task.task_type).tokens_per_char

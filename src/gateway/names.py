@@ -41,10 +41,11 @@ def choose(name: str, settings: Settings, called: Collection[str]) -> ModelChoic
         return ModelChoice(tier=name)
     provider, slash, model = name.partition("/")
     is_pair = bool(slash) and provider in settings.providers
-    if is_pair and provider in called:
+    family = settings.with_families([provider]) if is_pair else []
+    if able := [each for each in family if each in called]:
         if model in (AUTO, *TIERS):
             return ModelChoice(tier=model, providers=(provider,))
-        if _served(model, settings, [provider]):
+        if _served(model, settings, able):
             return ModelChoice(models=(model,), providers=(provider,))
     if not is_pair and _served(name, settings, called):
         return ModelChoice(models=(name, *settings.gateway.fallbacks.get(name, ())))

@@ -171,6 +171,7 @@ class OpenAIAdapter(SdkAdapter):
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
         super().__init__(access, slots, max_bytes)
         self._is_openai = access.key_source.startswith("OPENAI_")
+        self._has_own_key = access.variable != "OPENAI_API_KEY"
 
     def _build(self) -> Any:
         from openai import AsyncOpenAI
@@ -183,7 +184,7 @@ class OpenAIAdapter(SdkAdapter):
             max_retries=0,
             http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes),
         )
-        if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID go to OpenAI only
+        if self._has_own_key:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID belong to that key
             client.organization = client.project = None
         return self._lean(client)
 

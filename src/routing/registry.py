@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from ..settings import AgentConfig, Settings
@@ -16,6 +17,7 @@ from .health.network import NetworkState
 from .health.scoring import RoundRobin
 from .limits.concurrency import Concurrency
 from .limits.estimator import Outputs
+from .limits.group import RateLimitGroup
 from .scoreboard import Scoreboard
 from .state import AgentState, ModelState, Permit, ProviderState, agent_rows
 from .status import StatusReporter
@@ -138,10 +140,14 @@ def make_providers(
     if configured is not None:
         names = [name for name in names if name in configured]
     outputs: dict[str, Outputs] = {}
-    return [
-        ProviderState(index, name, settings.providers[name], settings, jitter, outputs)
-        for index, name in enumerate(names)
-    ]
+    groups: defaultdict[str, dict[str, RateLimitGroup]] = defaultdict(dict)  # by the setting limit_group
+    found = []
+    for index, name in enumerate(names):
+        config = settings.providers[name]
+        found.append(ProviderState(index, name, config, settings, jitter, outputs))
+        if config.limit_group:
+            found[-1].share_groups(groups[config.limit_group])
+    return found
 
 
 def make_agents(settings: Settings, agents: Sequence[AgentConfig] | None) -> list[AgentState]:

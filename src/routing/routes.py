@@ -38,6 +38,7 @@ class Route:
     options: tuple[Option, ...]
     tier: str
     prefer: int  # index of the provider that is worth waiting for, -1 none
+    family: tuple[int, ...]  # its index and those of its family, in order; empty where it has none
     pinned: bool
     best_rank: int | None  # of any option; None: the task names no order of models
     defaulted_max_tokens: bool
@@ -72,11 +73,13 @@ def build_route(
                 options.append(each)
             else:
                 excluded.append(each)
-    prefer, best_rank = _order(task, options) or (_preferred(task, providers, settings), None)
+    family = _preferred(task, providers, settings)
+    prefer, best_rank = _order(task, options) or (family[0] if family else -1, None)
     return Route(
         tuple(options),
         tier,
         prefer,
+        family if len(family) > 1 else (),
         bool(task.models or task.providers),
         best_rank,
         task.max_tokens is None,
@@ -98,7 +101,7 @@ def _options_of(
     task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
 ) -> Iterator[Option | Candidate]:
     """The option of each model that the task may use there, or why that one, or none, can serve it."""
-    if task.providers and provider.name not in task.providers:
+    if task.providers and not {provider.name, provider.config.family} & set(task.providers):
         yield _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
         return
     models = _models_of(task, provider, tier, settings)
@@ -181,14 +184,17 @@ def _altered(task: Task, provider: str, model: str, settings: Settings) -> dict[
     return found
 
 
-def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
-    """The home of the task's agent, else the provider that its type prefers; -1: none, or it has pins."""
+def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> tuple[int, ...]:
+    """The home of the task's agent, else the provider that its type prefers, and its family.
+
+    Empty: it prefers none, or has pins.
+    """
     if task.models or task.providers or not settings.routing.preferences:
-        return -1
+        return ()
     agent = settings.agent_named(task.agent) if task.agent else None
     config = settings.task_types.get(task.task_type)
     wanted = agent.home if agent is not None else config.prefer if config is not None else ""
-    return next((p.index for p in providers if p.name == wanted), -1)
+    return tuple(p.index for p in providers if wanted and wanted in (p.name, p.config.family))
 
 
 def class_key(task: Task, settings: Settings) -> tuple[object, ...]:

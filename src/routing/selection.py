@@ -119,7 +119,7 @@ class ProviderSelector:
         avoid = advice.avoid
         if self._prefers(route):
             for place, option in enumerate(route.options):
-                if option.provider.index == route.prefer:
+                if option.provider.index == route.prefer or option.provider.index in route.family:
                     avoid &= ~(1 << place)
         return avoid
 
@@ -208,6 +208,8 @@ class ProviderSelector:
 
     def _take_preferred(self, c: _Candidates, now: float) -> Selection | _Wait | None:
         preferred = c.preferred
+        if c.route.family:
+            return self._take_of_family(c, now)
         if preferred < 0 or c.retry.tried & (1 << preferred):
             return None
         wanted = _at(c.options, preferred)
@@ -218,6 +220,28 @@ class ProviderSelector:
             return None
         self._take_turn(c, wanted)
         return Selection(wanted, "probe" if provider.on_trial else "preferred")
+
+    def _take_of_family(self, c: _Candidates, now: float) -> Selection | _Wait | None:
+        """As `_take_preferred`, where several keys or endpoints are preferred alike: by weight among them."""
+        rows = self._preferred_rows(c)
+        options = [option for option in c.options if option.provider.index in rows]
+        if options:
+            return self._take_one_of_family(c, options, now)
+        worth = [self._worth_waiting(c._replace(preferred=index), now) for index in rows]
+        return WAIT if any(worth) else None
+
+    def _take_one_of_family(self, c: _Candidates, options: list[Option], now: float) -> Selection | None:
+        on_trial = next((option for option in options if option.provider.on_trial), None)
+        steady = [o for o in options if o.provider.breaker.slow_start_share(now) >= 1.0]
+        if on_trial is None and not steady:
+            return None
+        chosen = self._take_turn(c._replace(options=steady or options), on_trial)
+        return Selection(chosen, "probe" if chosen.provider.on_trial else "preferred")
+
+    def _preferred_rows(self, c: _Candidates) -> list[int]:
+        """The providers of the preferred family that have not failed the task."""
+        rows = [self._registry.providers[index] for index in c.route.family]
+        return [row.index for row in rows if row.weight > 0 and not c.retry.tried & row.bit]
 
     def _probe(self, c: _Candidates, now: float) -> Selection | None:
         if not c.report.on_trial:
@@ -278,7 +302,8 @@ class ProviderSelector:
     # ------------------------------------------------------------------ the preferred provider
 
     def _prefers(self, route: Route) -> bool:
-        return route.prefer >= 0 and self._registry.providers[route.prefer].weight > 0
+        rows = route.family or (route.prefer,)
+        return route.prefer >= 0 and any(self._registry.providers[index].weight > 0 for index in rows)
 
     def _worth_waiting(self, c: _Candidates, now: float) -> bool:
         """Whether the preferred provider may come free before the task spills to another.
@@ -308,11 +333,17 @@ class ProviderSelector:
         """How long the tasks that prefer the option's provider take there, by its limits and concurrency."""
         provider = option.provider
         need = self._sizes.need(option, c.task, c.retry)
-        queue_s = option.model.group.drain_s(provider.preferring, need, now)
+        by_limits = by_slots = provider.preferring
+        if c.route.family:  # its rows have one queue: each takes a part, and limits that they share only one
+            rows = [o for o in c.route.options if o.provider.index in c.route.family]
+            queued = self._registry.providers[c.route.prefer].preferring
+            by_limits = queued // len({id(o.model.group) for o in rows})
+            by_slots = queued // len(rows)
+        queue_s = option.model.group.drain_s(by_limits, need, now)
         average_s = provider.history.avg_response_s
         if average_s is None:
             return queue_s
-        return max(queue_s, provider.concurrency.drain_s(provider.preferring, average_s))
+        return max(queue_s, provider.concurrency.drain_s(by_slots, average_s))
 
     # ------------------------------------------------------------------ turns
 

@@ -114,6 +114,7 @@ class ProviderState:
     """
 
     __slots__ = (
+        "_shared_groups",
         "answered",
         "backoff",
         "bit",
@@ -167,6 +168,7 @@ class ProviderState:
         self.estimators = Estimators(outputs)
         self.models: dict[str, ModelState] = {}
         self.groups: dict[str, RateLimitGroup] = {}
+        self._shared_groups = self.groups
         self.learned: Mapping[str, LearnedLimits] = {}  # limits of earlier runs, by group
         # Calls
         self.in_flight = 0
@@ -178,6 +180,13 @@ class ProviderState:
         self.score = self.weight
         self.performance_multiplier = self.time_multiplier = 1.0
         self.shown_state = ProviderCondition.HEALTHY
+
+    def share_groups(self, groups: dict[str, RateLimitGroup]) -> None:
+        """Use these rate-limit groups, by name, together with others, and add those that are missing.
+
+        To be called before the first task is placed.
+        """
+        self._shared_groups = groups
 
     def model(self, name: str, settings: Settings, now: float) -> ModelState:
         """The state of a model, made at its first use."""
@@ -196,10 +205,10 @@ class ProviderState:
             name, limits = SHARED_GROUP, shared
         else:
             name, limits = config.group or model, LimitSettings()
-        if name not in self.groups:
-            group = self.groups[name] = RateLimitGroup(name, self.config.api.limits, limits, now)
+        if name not in self._shared_groups:
+            group = self._shared_groups[name] = RateLimitGroup(name, self.config.api.limits, limits, now)
             group.restore(self.learned.get(name, {}), now)
-        return self.groups[name]
+        return self.groups.setdefault(name, self._shared_groups[name])
 
     def held_until(self, model: str) -> float:
         """Until when calls to a model are held, UTC epoch seconds; 0.0: no such model."""

@@ -27,7 +27,8 @@ def check_pins(models: Names, only: Names, settings: Settings, where: str = "--m
 
 def able_providers(models: Names, only: Names, settings: Settings) -> Names:
     """The providers that may serve a row without pins of its own."""
-    names = [name for name in only or settings.providers if settings.providers[name].enabled]
+    wanted = settings.with_families(only or settings.providers)
+    names = [name for name in wanted if settings.providers[name].enabled]
     current = [settings.resolve_model(model)[0] for model in models]
     return tuple(
         name for name in names if not models or any(settings.serves(name, model) for model in current)
@@ -39,15 +40,18 @@ def effective_providers(
 ) -> Names:
     """The providers of a row within `only`. Raises InputError where none is left for its models."""
     _check_providers("'providers'", providers, settings)
-    allowed = _among_only(providers, only)
+    allowed = _among_only(providers, only, settings)
     _check_models("'models'", models, allowed, settings)
     return allowed
 
 
-def _among_only(providers: Sequence[str], only: Names) -> Names:
+def _among_only(providers: Sequence[str], only: Names, settings: Settings) -> Names:
     if not (only and providers):
         return only or tuple(providers)
-    allowed = tuple(name for name in providers if name in only)
+    within = settings.with_families(only)
+    if all(name in within for name in providers):
+        return tuple(providers)
+    allowed = tuple(name for name in settings.with_families(providers) if name in within)
     if not allowed:
         raise InputError(f"'providers': {', '.join(providers)} excluded by --only {','.join(only)}")
     return allowed
@@ -85,7 +89,8 @@ def _check_providers(where: str, names: Iterable[str], settings: Settings) -> No
 
 def _check_models(where: str, models: Sequence[str], providers: Sequence[str], settings: Settings) -> None:
     """Raises InputError where no allowed provider serves one of `models`."""
-    allowed = [name for name in providers or settings.providers if settings.providers[name].enabled]
+    wanted = settings.with_families(providers or settings.providers)
+    allowed = [name for name in wanted if settings.providers[name].enabled]
     for model in models:
         current, _ = settings.resolve_model(model)
         if any(settings.serves(name, current) for name in allowed):

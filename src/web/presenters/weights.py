@@ -17,6 +17,7 @@ from .pool_views import PoolView
 from .presets import presets
 from .usage import last_day_by
 
+LEAST_SHARE = 1e-9  # so that a family whose scores are all 0 is shared alike
 SHOWN_SETTINGS = {WEIGHTS: "weights", "paused": "pauses"}  # by key, what the history calls them
 
 
@@ -115,14 +116,21 @@ def _with_preferences(
     preferred = dict.fromkeys(share, 0.0)
     free = 0.0
     for task_type, part in mix.items():
-        row = context.settings.task_types.get(task_type)
-        if context.settings.routing.preferences and row is not None and row.prefer in preferred:
-            preferred[row.prefer] += part
-        else:
-            free += part
+        rows = [name for name in _preferred_rows(context, task_type) if name in share]
+        free += 0.0 if rows else part
+        for name, own in shares({name: share[name] or LEAST_SHARE for name in rows}).items():
+            preferred[name] += part * own
     behind = {name: max(0.0, share[name] - preferred[name]) for name in share}
     rest = shares(behind if sum(behind.values()) > 0 else dict(share))
     return {name: preferred[name] + free * rest[name] for name in share}
+
+
+def _preferred_rows(context: AppContext, task_type: str) -> list[str]:
+    """The provider that the task type prefers, and its family."""
+    row = context.settings.task_types.get(task_type)
+    if row is None or not row.prefer or not context.settings.routing.preferences:
+        return []
+    return context.settings.with_families([row.prefer])
 
 
 def _mix(context: AppContext) -> dict[str, float]:
