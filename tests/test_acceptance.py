@@ -169,11 +169,11 @@ class Project:
 
     def start(self, command: str) -> Script:
         """With keys each command is once a line for a shell. From then on and without keys those of Python
-        are forks, except for servers.
+        are forks, except for servers and for what only a shell understands.
         """
         python, program, *arguments = shlex.split(command)
         is_fork = python == "python" and (not self._with_keys or arguments[0] in self._started)
-        if is_fork and command not in SERVERS:
+        if is_fork and command not in SERVERS and not set(command) & set(">$"):
             return Script(*arguments, cwd=self.path, env=self.environ, script=self.path / program)
         if python == "python":
             self._started.add(arguments[0])
