@@ -27,6 +27,7 @@ NAMES = {
     "web": "status requests per second beside a run, and how much they slow it down",
     "attack": "the pages' server under half-open connections, uploads and schema bombs, beside a run",
     "crash": "200,000 CSV rows, killed twice and interrupted once; a server and its pages, killed 40 times",
+    "cluster": "workers on Ray: kills of leader and workers, the leader's CPU a task, makespan",
     "memory": "a run of 200,000 rows: peak memory and rows per second",
 }
 

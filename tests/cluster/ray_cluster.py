@@ -41,7 +41,7 @@ def ray_python() -> Path:
         for old in folder.glob("ray-*"):
             shutil.rmtree(old, ignore_errors=True)
         venv.create(made, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--require-hashes", "-r", LOCK], check=True, timeout=600)
         (made / "installed").touch()
     return python
@@ -102,7 +102,7 @@ class RayCluster:
             f"--object-store-memory={STORE_BYTES}", f"--temp-dir={self._temp}", "--disable-usage-stats",
             "--include-log-monitor=false",
         ]  # fmt: skip
-        command = [self._python, "-m", "ray.scripts.scripts", "start", *options]
+        command = [str(self._python), "-m", "ray.scripts.scripts", "start", *options]
         done = subprocess.run(
             command, env=self.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=READY_S, check=False, cwd=self._temp,

@@ -1,0 +1,117 @@
+"""A cluster, a simulator and a database, and leaders over them, with what they come to counted."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.simulator.process import SimulatorProcess
+from tests.databases import rows_of
+from tests.helpers import ORCHESTRATOR, Script, read_rows, write_rows
+
+from .ray_cluster import RayCluster
+
+PROVIDERS = ("anthropic", "openai", "gemini")
+LONG = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
+QUICK = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}}
+LEASE_S = 2.0
+TOML = f"""
+[workers]
+fall_back = %s
+[pool]
+lease_s = {LEASE_S}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What came of the tasks of a stage. `extra_calls`: beyond one for each task."""
+
+    missing: int
+    doubled: int
+    unanswered: int
+    refused: int  # answers 429
+    extra_calls: int
+
+
+class Stage:
+    """So many tasks, over a database that other stages may have used."""
+
+    def __init__(
+        self, cluster: RayCluster, simulator: SimulatorProcess, folder: Path, database: str, tasks: int
+    ) -> None:
+        self.cluster, self.simulator, self.folder = cluster, simulator, folder
+        self.environ = {**cluster.environ, "DATABASE_URL": database}
+        self.ids = [f"{folder.name}-{n}" for n in range(tasks)]
+        write_rows(
+            folder / "tasks.jsonl",
+            ({"id": each, "prompt": f"Question {each}?", "max_tokens": 20} for each in self.ids),
+        )
+        self._lost_before = self._lost()
+
+    def provide(self, each: Mapping[str, Any]) -> None:
+        """Configure every provider alike, with counters at zero."""
+        for name in PROVIDERS:
+            self.simulator.patch(name, {"limits": None, **each})
+        self.simulator.reset()
+
+    @contextmanager
+    def leader(self, *, fall_back: bool = False, **environ: str) -> Iterator[Script]:
+        """`run` on the file of tasks, with the workers of the cluster."""
+        (self.folder / "own.toml").write_text(TOML % str(fall_back).lower())
+        words = [
+            str(self.cluster.python), str(ORCHESTRATOR), "run", "tasks.jsonl", "-o", "results.jsonl", "--yes",
+            "--config", "own.toml", "--workers", f"ray:{self.cluster.address}", "--log-level", "info",
+        ]  # fmt: skip
+        command = f"exec {shlex.join(words)}"
+        with Script(cwd=self.folder, env={**self.environ, **environ}, command=command) as script:
+            yield script
+
+    @property
+    def calls(self) -> int:
+        """Calls that the providers have seen."""
+        return sum(each["calls"] for each in self.simulator.stats().values())
+
+    def wait_for_calls(self, at_least: int, timeout_s: float = 60.0) -> None:
+        """Fails when the time is over."""
+        end = time.monotonic() + timeout_s
+        while self.calls < at_least:
+            assert time.monotonic() < end, f"{self.calls} calls"
+            time.sleep(0.05)
+
+    def counts(self) -> Counts:
+        """What came of the tasks, when a leader has ended."""
+        rows = read_rows(self.folder / "results.jsonl")
+        found = Counter(row["id"] for row in rows)
+        refused = sum(each["by_status"].get("429", 0) for each in self.simulator.stats().values())
+        return Counts(
+            len(set(self.ids) - set(found)),
+            sum(count - 1 for count in found.values()),
+            sum(row["status"] != "succeeded" for row in rows),
+            refused,
+            self.calls - len(self.ids),
+        )
+
+    @property
+    def lost(self) -> int:
+        """Calls of this stage that were lost with their worker."""
+        return self._lost() - self._lost_before
+
+    def _lost(self) -> int:
+        query = "SELECT count(*) FROM attempts WHERE outcome = 'uncertain' AND error_kind = 'WorkerLost'"
+        found = self.rows(query)
+        return int(found[0][0]) if found else 0
+
+    def failures(self) -> list[tuple[Any, ...]]:
+        """Attempts of all stages that no lost worker explains."""
+        return self.rows("SELECT * FROM attempts WHERE outcome <> 'ok' AND error_kind <> 'WorkerLost'")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds in the database."""
+        return rows_of(self.environ, self.folder, query)

@@ -1,0 +1,106 @@
+"""The leader with workers on Ray, over PostgreSQL, while workers, the leader or Ray's head are lost.
+
+The simulator counts: every task answered once, no answer 429, and no call that a kill does not explain.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.databases import own_database
+from tests.helpers import live_environment
+
+from .ray_cluster import RayCluster
+from .stage import LONG, QUICK, Counts, Stage
+
+pytestmark = pytest.mark.cluster
+TASKS = 200
+END_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """One for all tests: workers belong to a database, and so stay from one test to the next."""
+    with own_database() as url:
+        yield url
+
+
+@pytest.fixture
+def stage(cluster: RayCluster, simulator: SimulatorProcess, tmp_path: Path, database: str) -> Stage:
+    found = Stage(cluster, simulator, tmp_path, database, TASKS)
+    found.provide(LONG)
+    return found
+
+
+def check(stage: Stage, *, lost: int = 0) -> None:
+    """Every task is answered once, and at most so many calls were made beyond one for each."""
+    counts = stage.counts()
+    assert counts == Counts(0, 0, 0, 0, counts.extra_calls)
+    assert 0 <= counts.extra_calls <= lost
+
+
+def test_workers_answer_every_task_once_within_limits_they_are_told(stage: Stage) -> None:
+    stage.provide({**QUICK, "limits": {"requests_per_minute": 1200, "burst_s": 5}})
+    with stage.leader() as leader:
+        assert leader.wait(END_S) == 0, leader.err
+    check(stage)
+
+
+def test_the_calls_of_a_killed_worker_are_placed_anew_and_blame_no_provider(stage: Stage) -> None:
+    with stage.leader() as leader:
+        stage.wait_for_calls(20)
+        os.kill(stage.cluster.worker_pids()[0], signal.SIGKILL)
+        assert leader.wait(END_S) == 0, leader.err
+    assert stage.lost and not stage.failures()
+    check(stage, lost=stage.lost)
+
+
+def test_a_killed_leader_s_calls_are_taken_over_and_none_is_made_twice(stage: Stage) -> None:
+    with stage.leader() as first:
+        stage.wait_for_calls(40)
+        first.kill()
+    with stage.leader() as second:
+        assert second.wait(END_S) == 0, second.err
+    check(stage)
+
+
+def test_a_stopped_worker_s_calls_go_elsewhere_and_none_comes_late(stage: Stage) -> None:
+    with stage.leader() as leader:
+        stage.wait_for_calls(20)
+        pid = stage.cluster.worker_pids()[0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            leader.wait_for("lost; its calls are placed anew")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert leader.wait(END_S) == 0, leader.err
+    assert stage.lost and not stage.failures()
+    check(stage, lost=stage.lost)
+
+
+def test_workers_with_another_key_are_refused_and_the_leader_goes_on_alone(stage: Stage) -> None:
+    with stage.leader(fall_back=True, OPENAI_API_KEY="test-key-of-another") as leader:
+        leader.wait_for("refused: its address or key of openai is another one")
+        assert leader.wait(END_S) == 0, leader.err
+    check(stage)
+
+
+def test_without_ray_s_head_the_leader_says_so_and_goes_on_alone(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    environ = live_environment(simulator.base_urls)
+    with RayCluster(environ, workers=1) as own, own_database() as database:
+        stage = Stage(own, simulator, tmp_path, database, TASKS)
+        stage.provide(LONG)
+        with stage.leader(fall_back=True) as leader:
+            stage.wait_for_calls(20)
+            own.kill_head()
+            leader.wait_for("no worker takes calls")
+            assert leader.wait(END_S) == 0, leader.err
+        check(stage)
