@@ -4,11 +4,11 @@
 #   docker run --rm -v llm-state:/data -v "$PWD:/tasks" -w /tasks --env-file .env llm-orchestrator \
 #       run tasks.jsonl -o - > results.jsonl
 #
-# With PostgreSQL's driver: docker build --build-arg POSTGRESQL=1 ...
+# With PostgreSQL's driver: docker build --build-arg POSTGRESQL=1 ...; with Ray: --build-arg RAY=1 (docs/scaling.md).
 
 FROM python:3.13-slim AS build
 WORKDIR /app
-COPY requirements/runtime.lock requirements/postgresql.lock requirements/
+COPY requirements/runtime.lock requirements/postgresql.lock requirements/ray.lock requirements/
 RUN python -m venv /opt/venv && \
     /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
         -r requirements/runtime.lock
@@ -16,6 +16,11 @@ ARG POSTGRESQL=
 RUN if [ -n "$POSTGRESQL" ]; then \
         /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
             -r requirements/postgresql.lock; \
+    fi
+ARG RAY=
+RUN if [ -n "$RAY" ]; then \
+        /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+            -r requirements/ray.lock; \
     fi
 
 FROM python:3.13-slim

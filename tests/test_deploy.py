@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from src.config import load_settings
+from src.workers.ray import RESOURCE
 from tests.helpers import ROOT, child_environment, run_script
+from tests.test_lock import pins
 
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 
@@ -101,7 +104,7 @@ def test_the_pages_get_no_keys_of_providers() -> None:
 
 def test_the_image_has_the_driver_of_postgresql_when_it_is_requested() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    argument = re.search(r"^ARG (\w+)=$(.+?)^FROM", dockerfile, re.M | re.S)
+    argument = re.search(r"^ARG (\w+)=$(.+?)^(?:ARG|FROM)", dockerfile, re.M | re.S)
     assert (
         argument is not None
         and f'-n "${argument[1]}"' in argument[2]
@@ -122,3 +125,26 @@ def test_the_published_gateway_listens_for_others_and_asks_for_a_token(tmp_path:
     config = str(ROOT / "deploy" / mounted)
     done = run_script("--config", config, "--gateway-port", "0", "--yes", cwd=tmp_path)
     assert done.process.returncode == 2 and "ORCHESTRATOR_TOKEN" in done.err
+
+
+def test_the_cluster_s_files_are_what_the_scaling_page_tells() -> None:
+    """Both offer the resource that the leader looks for, ask for the token, and have the locked Ray."""
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.cluster.yaml").read_text(encoding="utf-8"))
+    kuberay = yaml.safe_load_all((ROOT / "deploy" / "kuberay.yaml").read_text(encoding="utf-8"))
+    cluster = next(each for each in kuberay if each["kind"] == "RayCluster")["spec"]
+    services = compose["services"]
+    offers = [word for word in services["worker"]["entrypoint"] if word.startswith("--resources=")]
+    groups = [group["rayStartParams"]["resources"] for group in cluster["workerGroupSpecs"]]
+    for text in (page, *offers, *groups):
+        assert re.search(r'\\?"' + RESOURCE + r'\\?": \d', text), text
+    nodes = [
+        service for service in services.values() if "ray start" in " ".join(service.get("entrypoint", ()))
+    ]
+    assert len(nodes) == 4 and all(node["environment"]["RAY_AUTH_MODE"] == "token" for node in nodes)
+    assert cluster["authOptions"]["mode"] == "token"
+    assert pins("ray")["ray"] == {cluster["rayVersion"]}
+    assert "RAY" in services["head"]["build"]["args"]
+    for name in ("leader", "standby"):
+        assert services[name]["command"][2:4] == ["--workers", "ray:auto"]
+    assert "env_file" in services["web"] and services["web"]["env_file"] == "../.env.pages"
