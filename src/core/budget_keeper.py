@@ -20,6 +20,7 @@ from ..formatting import money
 from ..records import Event, Placement
 from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from, usd_to_nanos
 from ..settings import BudgetSettings, Settings
+from .batch_budgets import BatchBudgets
 from .store import Store
 from .store.reports import GroupBy
 from .store_thread import StoreThread
@@ -100,14 +101,16 @@ class BudgetKeeper:
         self._peaks: dict[Account, int] = {}  # of `_in_flight` since the last trim
         self._in_doubt = False  # whether the disk may differ
         self._writing = asyncio.Lock()
+        self.batches = BatchBudgets(store, thread, budgets)
 
     async def load(self, now: float) -> None:
-        """Load what was spent in the current periods."""
+        """Load what was spent in the current periods, and what batches at providers may still cost."""
         if self.budgets is None:
             return
         for rule, start in self.budgets.openings(now):
             spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
+        await self.batches.load(now)
 
     @property
     def reserves(self) -> bool:
@@ -126,10 +129,12 @@ class BudgetKeeper:
         if self.budgets is None:
             return None
         left = []
+        batched = await self._thread.insist(self._store.provider_batches.reservations)
         for rule, start in self.budgets.openings(now):
             if rule.scope == "all":
                 spent = await self._thread.insist(spent_on, self._store, rule, start)
-                left.append(max(0, rule.limit_nanos - sum(spent)))
+                held = sum(each.nanos for each in batched if each.at >= (start or 0.0))
+                left.append(max(0, rule.limit_nanos - sum(spent) - held))
         return min(left, default=None)
 
     async def reserve(self, placement: Placement, worker: str = "") -> None:

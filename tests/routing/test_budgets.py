@@ -690,3 +690,39 @@ def test_spent_and_uncertain_count_alike_towards_an_alert(order: tuple[str, ...]
     for kind in order:
         budgets.settle(budgets.reserve(NOON, *PAYER, 100 // len(order)), uncertain=kind == "uncertain")
     assert [alert.percent for alert in budgets.take_alerts()] == [50, 80, 100]
+
+
+# ------------------------------------------------------------------ reservations that outlive orchestrators
+
+
+def test_a_reservation_is_settled_in_parts() -> None:
+    budgets = Budgets([BudgetRule("all", "", "day", 1_000)])
+    token = budgets.reserve(NOON, "openai", "b", "local", 900)
+    budgets.settle_part(token, 300, 100)
+    budgets.settle_part(token, 200)
+    (gauge,) = budgets.snapshot(NOON)
+    assert (gauge.reserved_nanos, gauge.spent_nanos) == (400, 300)
+    budgets.cancel(token)
+    (gauge,) = budgets.snapshot(NOON)
+    assert (gauge.reserved_nanos, gauge.spent_nanos) == (0, 300)
+
+
+@pytest.mark.parametrize(("part", "actual"), [(401, 0), (-1, 0), (100, -1)])
+def test_a_part_that_is_not_reserved_changes_nothing(part: int, actual: int) -> None:
+    budgets = Budgets([BudgetRule("all", "", "day", 1_000)])
+    token = budgets.reserve(NOON, "openai", "b", "local", 400)
+    before = budgets.snapshot(NOON)
+    with pytest.raises(PermitError):
+        budgets.settle_part(token, part, actual)
+    assert budgets.snapshot(NOON) == before
+    with pytest.raises(PermitError):
+        budgets.settle_part(token + 1, 0, 0)
+
+
+def test_an_earlier_reservation_is_held_whether_it_fits_or_not_in_its_own_period() -> None:
+    budgets = Budgets([BudgetRule("all", "", "day", 1_000), BudgetRule("all", "", "total", 1_000)])
+    budgets.hold(NOON, NOON - 86_400, "openai", "b", "local", 5_000)
+    day, total = budgets.snapshot(NOON)
+    assert (day.reserved_nanos, total.reserved_nanos) == (0, 5_000)
+    refusal = budgets.check(NOON, "openai", "b", "local", 1)
+    assert refusal is not None and (refusal.reason, refusal.rule.period) == ("in_flight", "total")

@@ -206,14 +206,16 @@ class ProviderBatches:
             found = connection.execute(query.order_by(_B.id.desc()).limit(TURNAROUNDS)).scalars().all()
         return [max(0.0, seconds) for seconds in reversed(found)]
 
-    def reservations(self) -> list[OpenReservation]:
-        """What open batches may still cost, by batch and payer."""
+    def reservations(self, only: int | None = None) -> list[OpenReservation]:
+        """What open batches, or the `only` one, may still cost, by batch and payer."""
         query = (
             sa.select(_B.id, _B.provider, _B.created_at, _N.stream_id, _N.nanos)
             .join_from(provider_batches, batch_reservations, _N.provider_batch_id == _B.id)
             .where(_B.state.in_(OPEN_STATES), _N.nanos > 0)
             .order_by(_B.id, _N.stream_id)
         )
+        if only is not None:
+            query = query.where(_B.id == only)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         found = []

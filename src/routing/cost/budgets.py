@@ -14,7 +14,8 @@ Rules
        settle(token, nanos, uncertain=True)   reserved -> uncertain: it may have been billed
        cancel(token)                          reserved -> nothing: provably never sent
 
-   A second end, or that of an unknown token, raises PermitError and changes nothing.
+   A second end, or that of an unknown token, raises PermitError and changes nothing. The reservation of a
+   provider's batch is settled in parts (`settle_part`), one for each of its tasks.
 4. A charge belongs to the day and month of its reservation, however late it is settled.
 5. What does not fit is refused with the reason, by the first that holds:
 
@@ -299,15 +300,31 @@ class Budgets:
         if actual_nanos is not None and actual_nanos < 0:
             raise PermitError("a call can't cost less than 0")
         reserved, taken = self._close(token)
-        actual = reserved if actual_nanos is None else actual_nanos
+        self._book(taken, reserved, reserved if actual_nanos is None else actual_nanos, uncertain=uncertain)
+
+    def settle_part(self, token: int, part_nanos: int, actual_nanos: int | None = None) -> None:
+        """Book what a part of a reservation cost, such as one task of a batch; the rest stays reserved.
+
+        None books all of the part. Raises PermitError, with nothing changed, for more than is reserved.
+        """
+        reserved, taken = self._open.get(token, (-1, ()))
+        if not 0 <= part_nanos <= reserved or (actual_nanos or 0) < 0:
+            raise PermitError(f"budget reservation {token} has no part of {part_nanos} nano-dollars")
+        self._open[token] = (reserved - part_nanos, taken)
+        self._book(taken, part_nanos, part_nanos if actual_nanos is None else actual_nanos)
+
+    def hold(self, now: float, at: float, provider: str, batch: str, submitter: str, nanos: int) -> int:
+        """Take over what an earlier orchestrator reserved at `at`, whether it fits or not.
+
+        It counts in the budgets whose current period `at` belongs to; the token ends it as usual.
+        """
+        self._last_token = token = self._last_token + 1
+        current = [account.at(now) for account in self._applying(provider, batch, submitter)]
+        taken = tuple(sums for sums in current if sums.start <= at)
         for sums in taken:
-            sums.reserved -= reserved
-            if uncertain:
-                sums.uncertain += actual
-            else:
-                sums.spent += actual
-            if sums.alerted < len(sums.account.thresholds):
-                self._watch(sums)
+            sums.reserved += nanos
+        self._open[token] = (nanos, taken)
+        return token
 
     def cancel(self, token: int) -> None:
         """Give a reservation back: the request provably never left. Exactly once."""
@@ -351,6 +368,16 @@ class Budgets:
             + named["batch"].get(batch, ())
             + named["submitter"].get(submitter, ())
         )
+
+    def _book(self, taken: tuple[_Sums, ...], reserved: int, actual: int, *, uncertain: bool = False) -> None:
+        for sums in taken:
+            sums.reserved -= reserved
+            if uncertain:
+                sums.uncertain += actual
+            else:
+                sums.spent += actual
+            if sums.alerted < len(sums.account.thresholds):
+                self._watch(sums)
 
     def _close(self, token: int) -> tuple[int, tuple[_Sums, ...]]:
         try:
