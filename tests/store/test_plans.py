@@ -12,13 +12,22 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from src.core.store import FailureReason, Store, TaskSelection, claim_order
+from src.core.store import (
+    DEFERS,
+    FailureReason,
+    NewBatch,
+    PlannedRow,
+    RowEnd,
+    Store,
+    TaskSelection,
+    claim_order,
+)
 from src.core.store.events import EventSelection
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, register, tasks
 
-LARGE = "tasks|prompts|answers|attempts|events"
+LARGE = "tasks|prompts|answers|attempts|events|deferred_tasks|provider_batch_rows"
 
 
 def life_of_tasks(store: Store) -> None:
@@ -70,6 +79,30 @@ def polling(store: Store) -> None:
     store.orchestrators.latest_snapshot()
 
 
+def batches_at_providers(store: Store) -> None:
+    store.intake.create_batch("d", now=NOW, options={DEFERS: 86_400.0})
+    store.intake.add_tasks(tasks(8, "d", deadline_at=NOW + 86_400), now=NOW)
+    (group,) = store.deferrals.groups()
+    store.deferrals.go_live(group.id, 1, NOW)
+    rows = [PlannedRow(task, 1, 1, "economy") for task in store.deferrals.oldest(group.id, 6)]
+    batch = store.provider_batches.intend(NewBatch("openai", "gpt-x", "marker01"), rows, NOW)
+    assert batch is not None
+    store.provider_batches.creating(batch.id, NOW)
+    store.provider_batches.submitted(batch.id, "batch_1", [], NOW)
+    (first, second, *_) = store.provider_batches.tasks(batch.id)
+    store.batch_results.collect(batch.id, [RowEnd(first.place, an_attempt(), a_result(first.task))], NOW)
+    store.admin.cancel("d", [second.task.id], now=NOW)
+    store.batch_results.give_back(batch.id, [3], now=NOW, defer=True)
+    store.batch_results.pull(batch.id, NOW)
+    store.provider_batches.turnarounds("openai", "gpt-x")
+    store.provider_batches.reservations()
+    store.provider_batches.newest()
+    store.provider_batches.open()
+    store.batch_results.collect(batch.id, [RowEnd(4, an_attempt())], NOW)
+    store.provider_batches.ended(batch.id, [], NOW)
+    store.batch_results.collected(batch.id, NOW)
+
+
 @pytest.fixture
 def sqlite_store(path: Path, empty_database: Path) -> Iterator[Store]:
     path.parent.mkdir()
@@ -79,7 +112,7 @@ def sqlite_store(path: Path, empty_database: Path) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("use", [life_of_tasks, editing, pages, polling])
+@pytest.mark.parametrize("use", [life_of_tasks, editing, pages, polling, batches_at_providers])
 def test_no_large_table_is_read_from_end_to_end(sqlite_store: Store, use: Callable[[Store], None]) -> None:
     said: list[tuple[str, Any]] = []
 
