@@ -21,6 +21,7 @@ GENERAL = "general"  # the task type of a task that names none
 EMBEDDINGS = "embeddings"  # the form of `Native` whose answer is vectors, not text
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID
 REQUEST_BATCHES = ("gateway/", RUNS)  # how the names of batches begin that hold requests of the gateway
+BATCH = "batch"  # the `choice` of an attempt that was a row of a provider's batch
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
 # Some models take none of them.
 PARAMETERS = ("temperature", "top_p", "seed", "stop", "reasoning_effort", "response_schema")
@@ -382,7 +383,7 @@ class Attempt:
     outcome: Outcome
     started_at: float
     latency_s: float
-    choice: str
+    choice: str  # as of `Placement`, or BATCH
     reasons: tuple[Candidate, ...]
     forced: bool = False
     error_kind: str = ""  # class name from src.errors, empty when ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from src.core.budget_keeper import spent_on
 from src.core.orchestrator import Orchestrator, RunReport
-from src.core.store import Registrant, Store
+from src.core.store import DEFERS, NewBatch, PlannedRow, Registrant, Store
 from src.errors import (
     ContentRefused,
     InvalidResponse,
@@ -26,7 +27,7 @@ from src.errors import (
     TimedOut,
     Unreachable,
 )
-from src.records import CompletionRequest, Result, TaskStatus
+from src.records import CompletionRequest, Result, Task, TaskStatus
 from src.routing.canaries import PROMPT as CANARY_PROMPT
 from src.routing.cost.budgets import BudgetRule
 
@@ -306,3 +307,33 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
         assert (gauge.spent_nanos, gauge.uncertain_nanos) == stored, "the books and the budget agree"
         registration = store.orchestrators.register(Registrant("the next", 1, "", "live"), now=START + 1e6)
         assert (registration.uncertain_nanos, registration.recovered) == (0, 0), "nothing is left to book"
+
+
+def test_a_run_is_not_over_while_tasks_are_deferred_or_at_a_provider(store: Store) -> None:
+    settings = settings_with()
+    adapters = adapters_for(settings, every_call(1.0))
+
+    async def run(loop: VirtualLoop) -> tuple[bool, bool, RunReport]:
+        now = loop.clock().now()
+        store.intake.create_batch(BATCH, now=now, options={DEFERS: 86_400.0})
+        store.intake.add_tasks([*tasks(3), *deferred_tasks(now)], now=now)
+        (group,) = store.deferrals.groups()
+        rows = [PlannedRow(task, 0, 50, "economy") for task in store.deferrals.oldest(group.id, 1)]
+        batch = store.provider_batches.intend(NewBatch("openai", "gpt-x", "marker01"), rows, now)
+        assert batch is not None
+        running = asyncio.create_task(pool_over(store, loop, settings, adapters).run(until_done=True))
+        await asyncio.sleep(3)
+        waited_for_both = not running.done()
+        store.deferrals.go_live(group.id, 5, now)
+        await asyncio.sleep(3)
+        waited_for_the_batch = not running.done()
+        store.batch_results.failed(batch.id, "rejected", now=now)
+        return waited_for_both, waited_for_the_batch, await running
+
+    waited_for_both, waited_for_the_batch, report = run_virtually(run)
+    assert waited_for_both and waited_for_the_batch
+    assert report.answered == 5
+
+
+def deferred_tasks(now: float) -> list[Task]:
+    return [replace(task, id=f"due {task.id}") for task in tasks(2, deadline_at=now + 86_400)]

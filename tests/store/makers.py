@@ -189,6 +189,7 @@ def _assert_call_sums(store: Store, stream_of: dict[int, Any], attempts: list[An
             outcome=Outcome(row.outcome),
             latency_s=row.latency_s,
             cost_nanos=row.cost_nanos,
+            choice=row.choice,
             usage=Usage(
                 row.input_tokens,
                 row.cache_read_tokens,

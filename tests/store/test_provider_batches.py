@@ -20,7 +20,7 @@ from src.core.store import (
 from src.core.store.provider_batch_states import may_follow
 from src.errors import StoreError
 from src.messages import Message
-from src.records import Attempt, Outcome, Task, TaskStatus
+from src.records import BATCH, Attempt, Outcome, Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks
 
@@ -61,7 +61,7 @@ def found(store: Store, batch_id: int) -> ProviderBatch:
 
 
 def a_call(**fields: Any) -> Attempt:
-    values = {"choice": "batch", "started_at": NOW + 2, "latency_s": 900.0, "cost_nanos": COST}
+    values = {"choice": BATCH, "started_at": NOW + 2, "latency_s": 900.0, "cost_nanos": COST}
     return an_attempt(1, **(values | fields))
 
 
@@ -332,6 +332,18 @@ def test_results_are_stored_with_their_cost_like_those_of_live_calls(store: Stor
     after = found(store, batch.id)
     assert (after.answered, after.left_rows, after.reserved_nanos) == (2, 0, 0)
     assert store.provider_batches.reservations() == []
+
+
+def test_the_time_in_a_batch_is_neither_latency_nor_a_wait_for_a_call(store: Store) -> None:
+    deferring(store, *tasks(2, deadline_at=DUE), a_task("live"))
+    batch = submitted(store)
+    store.batch_results.collect(batch.id, answers(store, batch.id), NOW + 900)
+    register(store)
+    (live,) = store.queue.claim("me", 1, now=NOW)
+    store.queue.finish("me", [a_result(live, an_attempt(1, latency_s=0.5))])
+    calls = store.reports.summary("b").calls
+    assert (calls.ok, calls.average_s, calls.p95_s) == (3, 0.5, 0.5)
+    assert store.reports.queue_waits().waits == 1
 
 
 def test_a_result_is_collected_once(store: Store) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from flask.testing import FlaskClient
 
-from src.core.store import Store
+from src.core.store import DEFERS, NewBatch, PlannedRow, Store
 from src.messages import Message
 from src.records import Result, Task, TaskStatus
 
@@ -201,3 +201,40 @@ def test_an_export_has_the_tasks_of_the_list(indexed: FlaskClient) -> None:
         listed = [task for task in ids(indexed, f"{query}&order=oldest&limit=100") if task in ended]
         assert exported == listed, query
     assert indexed.get("/tasks/export.jsonl?status=waiting").text == ""
+
+
+def test_tasks_for_batches_and_in_batches_have_states_of_their_own(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    batch_of_three(store, filled.now)
+    deferred, batched = ids(client, "status=deferred"), ids(client, "status=batched")
+    assert (deferred, batched) == (["due-2"], ["due-1", "due-0"])
+    assert not {*deferred, *batched} & {*ids(client, "status=waiting"), *ids(client, "status=queued")}
+    assert (total(client, "status=deferred"), total(client, "status=batched")) == ((1, True), (2, True))
+    (listed,) = client.get("/api/tasks?status=deferred").json["tasks"]
+    assert (listed["status"], listed["state"], listed["finished_at"]) == ("deferred", "deferred", None)
+    detail = client.get(listed["url"]).text
+    assert "Deferred" in detail or "deferred" in detail
+
+
+def test_pages_count_tasks_for_batches_as_open(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    batch_of_three(store, filled.now)
+    page = " ".join(client.get("/batches/due").text.split())
+    assert "0 of 3 tasks ended" in page
+    assert "1 for a provider&#39;s batch" in page or "1 for a provider's batch" in page
+    assert "2 in a provider&#39;s batch" in page or "2 in a provider's batch" in page
+    assert "2 in providers" in " ".join(client.get("/").text.split())
+    (listed,) = [each for each in client.get("/api/batches").json["batches"] if each["name"] == "due"]
+    assert (listed["open_tasks"], listed["live_tasks"]) == (3, 0)
+
+
+def batch_of_three(store: Store, now: float) -> None:
+    """A batch with one deferred task and two that are at a provider."""
+    store.intake.create_batch("due", now=now, options={DEFERS: 86_400.0})
+    due = [Task(f"due-{n}", "due", (Message("user", "x"),), deadline_at=now + 86_400) for n in range(3)]
+    store.intake.add_tasks(due, now=now)
+    (group,) = store.deferrals.groups()
+    rows = [PlannedRow(task, 1_000, 100, "economy") for task in store.deferrals.oldest(group.id, 2)]
+    store.provider_batches.intend(NewBatch("openai", "gpt-x", "marker01"), rows, now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import Attempt
+from ...records import BATCH, Attempt
 from . import schema
 from .codec import attempt_columns
 from .database import Database
@@ -46,7 +46,7 @@ class Ledger:
             if identity in task.stored:
                 continue
             task.stored.add(identity)
-            if not task.attempts:
+            if not task.attempts and attempt.choice != BATCH:
                 self._book_wait(attempt.started_at, task.created_at)
             task.attempts += 1
             if attempt.cost_nanos is None:
@@ -57,7 +57,7 @@ class Ledger:
             self._calls.book(attempt, task.stream.batch_id, task.stream.task_type, task.stream.submitter)
 
     def _book_wait(self, called_at: float, created_at: float) -> None:
-        """Add the time until the first call of a task's life, to the day of that call."""
+        """Add the time until the first call of a task's life, a live one, to the day of that call."""
         add_wait(self._waits.row((int(called_at // DAY_S),)), max(0.0, called_at - created_at))
 
     def write(self, database: Database, connection: sa.Connection) -> None:

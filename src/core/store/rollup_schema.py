@@ -11,7 +11,8 @@ ALL_BATCHES = 0  # in `task_counts`: the sum over all batches
 
 HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(histogram.BINS))
 
-# The sums in a rollup of calls. Latency and its histogram cover answered (ok) calls.
+# The sums in a rollup of calls. Latency and its histogram cover answered
+# (ok) live calls.
 CALL_COLUMNS = (
     "calls",
     "ok",

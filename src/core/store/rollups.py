@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ...records import Attempt, Outcome, TaskStatus
+from ...records import BATCH, Attempt, Outcome, TaskStatus
 from . import schema
 from .database import Database
 from .histogram import bin_of
@@ -123,7 +123,7 @@ def add_call(sums: list[int], attempt: Attempt) -> None:
         sums[_UNCERTAIN_COST] += cost
     else:
         sums[_COST] += cost
-    if outcome is Outcome.OK:
+    if outcome is Outcome.OK and attempt.choice != BATCH:  # a batch of an hour is no slow call
         sums[_LATENCY] += int(attempt.latency_s * 1e6)
         sums[_FIRST_BIN + bin_of(attempt.latency_s)] += 1
 

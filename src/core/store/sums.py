@@ -14,7 +14,7 @@ NOT_ANSWERED = "not answered"
 
 @dataclass(frozen=True, slots=True)
 class CallSums:
-    """Sums over calls. Latencies are those of answered calls, in seconds; None if there was none.
+    """Sums over calls. Latencies are those of answered live calls, in seconds; None if there was none.
 
     `cost_nanos` is the cost of calls with a known price; `uncertain_nanos` is what interrupted calls may have
     cost; `unknown_cost_calls` have no known price and are in neither.
@@ -56,7 +56,12 @@ class CallSums:
     @property
     def average_s(self) -> float | None:
         """The average latency in seconds; None without answered calls."""
-        return self.latency_us / 1e6 / self.ok if self.ok else None
+        return self.latency_us / 1e6 / self._timed if self._timed else None
+
+    @property
+    def _timed(self) -> int:
+        """Answered calls that have a latency: those in providers' batches have none."""
+        return sum(self.histogram)
 
     @property
     def p50_s(self) -> float | None:
@@ -70,7 +75,7 @@ class CallSums:
 
     def quantile_s(self, q: float) -> float | None:
         """The quantile `q` in seconds, within 15 % of the true one: bins grow by a third."""
-        return self.average_s if self.ok == 1 else quantile(self.histogram, q)
+        return self.average_s if self._timed == 1 else quantile(self.histogram, q)
 
 
 @dataclass(frozen=True, slots=True)
