@@ -80,12 +80,12 @@ class _Duplicates:
     """Recognises tasks that `--dedupe` runs once, by the rules of the store."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()  # digests of contents: 16 bytes each
+        self._seen: set[tuple[bytes, float | None]] = set()  # digests of contents, and deadlines
 
     def leave_out(self, tasks: Iterable[Task]) -> Iterator[Task]:
         """`tasks` without those that equal an earlier one."""
         for task in tasks:
-            content = encode_task(task)[0]
-            if task.temperature or task.deadline_at is not None or content not in self._seen:
+            content = (encode_task(task)[0], task.deadline_at)
+            if task.temperature or content not in self._seen:
                 yield task
             self._seen.add(content)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from src.core.store import Store, schema
+from src.core.store import DEFERS, NewBatch, PlannedRow, RowEnd, Store, schema
 from src.core.store.deduplication import DUPLICATES_AT_ONCE
 from src.records import Origin, Outcome, Task, TaskStatus
 
@@ -93,6 +93,39 @@ def test_each_task_keeps_its_own_metadata(store: Store) -> None:
 def test_only_an_equal_task_becomes_a_duplicate(store: Store, changes: dict[str, Any], follows: bool) -> None:
     added(store, *same("a"))
     assert added(store, a_task("b", **({"prompt": "the same"} | changes))).duplicates == follows
+
+
+@pytest.mark.parametrize(
+    ("deadline_at", "follows"), [(NOW + 60, True), (NOW + 61, False), (None, False)], ids=repr
+)
+def test_tasks_with_one_deadline_run_once(store: Store, deadline_at: float | None, follows: bool) -> None:
+    added(store, *same("a", deadline_at=NOW + 60))
+    assert added(store, *same("b", deadline_at=deadline_at)).duplicates == follows
+
+
+def test_an_answer_that_is_there_serves_any_deadline(store: Store) -> None:
+    added(store, *same("a"))
+    store.queue.finish("me", [a_result(task) for task in claimed(store)])
+    assert added(store, *same("b", deadline_at=NOW + 60)).duplicates == 1
+
+
+def test_duplicates_are_queued_while_their_primary_is_deferred_or_in_a_batch(store: Store) -> None:
+    store.intake.create_batch("b", now=NOW, options={DEFERS: 86_400.0})
+    due = same("a", "b", "c", deadline_at=NOW + 86_400)
+    assert added(store, *due).duplicates == 2
+    assert statuses(store, "a", "b", "c") == [TaskStatus.DEFERRED, TaskStatus.QUEUED, TaskStatus.QUEUED]
+    assert claimed(store) == []
+    (group,) = store.deferrals.groups()
+    rows = [PlannedRow(task, 0, 100, "economy") for task in store.deferrals.oldest(group.id, 9)]
+    batch = store.provider_batches.intend(NewBatch("openai", "gpt-x", "marker01"), rows, NOW)
+    assert batch is not None and batch.rows == 1
+    assert store.deduplication.settle() == []
+    store.provider_batches.creating(batch.id, NOW)
+    store.provider_batches.submitted(batch.id, "batch_1", [], NOW)
+    ends = [RowEnd(1, an_attempt(), a_result(rows[0].task))]
+    collected = store.batch_results.collect(batch.id, ends, NOW)
+    assert [result.task.id for result in collected.results] == ["a", "b", "c"]
+    assert statuses(store, "a", "b", "c") == [TaskStatus.SUCCEEDED] * 3
 
 
 @pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])

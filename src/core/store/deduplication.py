@@ -7,8 +7,8 @@
 
 A primary ends in the transaction that ends its duplicates, up to a few hundred of them. `settle_duplicates`
 ends the rest: those that come later, and those whose primary ended in some other way. Two tasks are equal if
-`codec.request_of` is: messages, type, tier, model, parameters. A task with a deadline of its own always runs
-itself, and so does one whose primary's answer was purged.
+`codec.request_of` is: messages, type, tier, model, parameters. A task whose deadline differs from that of an
+open primary runs itself, and so does one whose primary's answer was purged.
 """
 
 from __future__ import annotations
@@ -70,14 +70,12 @@ _LINK = (
     sa.update(schema.tasks).where(_T.task_row == bindparam("which")).values(primary_row=bindparam("primary"))
 )
 _CANDIDATES = (
-    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority)
-    .where(
-        _T.task_row.in_(bindparam("rows", expanding=True)), _T.primary_row.is_(None), _T.deadline_at.is_(None)
-    )
+    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority, _T.deadline_at)
+    .where(_T.task_row.in_(bindparam("rows", expanding=True)), _T.primary_row.is_(None))
     .order_by(_T.task_row)
 )
 _PRIMARIES = (
-    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority)
+    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority, _T.deadline_at)
     .join_from(schema.dedup_primaries, schema.tasks, _T.task_row == _L.task_row)
     .where(
         _L.batch_id == bindparam("batch"),
@@ -159,8 +157,11 @@ class DuplicateLinks:
         primary_of_waiting = sa.select(_T.primary_row).where(_IS_WAITING, _T.primary_row.in_(rows)).distinct()
         self.promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
 
-    def link(self, connection: sa.Connection, rows: Sequence[int]) -> int:
-        """Make queued tasks among `rows` duplicates of an equal task, if there is one; return how many."""
+    def link(self, connection: sa.Connection, rows: Sequence[int]) -> list[int]:
+        """Make tasks among `rows` that wait duplicates of an equal task, if there is one; return these.
+
+        Those that are deferred have to be queued then: a duplicate goes into no batch.
+        """
         duplicates: list[tuple[int, int]] = []
         new: list[tuple[int, bytes, int]] = []
         for part in parts(rows, IN_SIZE):
@@ -177,7 +178,7 @@ class DuplicateLinks:
                     duplicates.append((primary.task_row, task.task_row))
         self._set_primaries(connection, new)
         self._database.prepared(_LINK, ["primary", "which"]).many(connection, duplicates)
-        return len(duplicates)
+        return [row for _, row in duplicates]
 
     def _primaries(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:
         """The primaries of the contents of `tasks`, by batch and content hash."""
@@ -229,7 +230,9 @@ class Deduplication:
 
 
 def _can_be_duplicate(task: Any, primary: Any) -> bool:
-    """A queued task may wait for one that has succeeded, or whose priority is no lower than its own."""
-    if task.status != TaskStatus.QUEUED or task.task_row == primary.task_row:
+    """A waiting task may wait for one that has succeeded, or that has its deadline and no lower priority."""
+    if task.status not in (TaskStatus.QUEUED, TaskStatus.DEFERRED) or task.task_row == primary.task_row:
         return False
-    return bool(primary.status == TaskStatus.SUCCEEDED or primary.priority >= task.priority)
+    if primary.status == TaskStatus.SUCCEEDED:
+        return True
+    return bool(primary.priority >= task.priority and primary.deadline_at == task.deadline_at)

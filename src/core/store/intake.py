@@ -205,7 +205,7 @@ class Intake:
             known: dict[_Key, _Incoming | _Known] = {}
             known |= self._known(connection, [item.key for item in incoming])
             new, changed = _sorted_out(incoming, known)
-            rows = self._insert(connection, new, first_row, now)
+            rows, counts = self._insert(connection, new, first_row, now)
             to_replace = [item for item in changed if _status(known[item.key]) in rule.replaced]
             replaced = self._replace(connection, to_replace, known, now)
             left = [item for item in changed if item.key not in replaced]
@@ -214,7 +214,10 @@ class Intake:
             duplicates = 0
             if once:
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
-                duplicates = self._link_duplicates(connection, incoming, left, rows)
+                linked = self._link_duplicates(connection, incoming, left, rows)
+                self._deferrals.undefer(connection, linked, now)
+                duplicates = len(linked)
+            add_counts(self._database, connection, counts)  # last: others wait for them
         existing = len(chunk) - len(new) - len(changed)
         shown = tuple(item.task.id for item in left[:CHANGED_SHOWN])
         return AddReport(len(new), existing, shown, len(left), len(replaced), duplicates)
@@ -235,7 +238,7 @@ class Intake:
         incoming: list[_Incoming],
         left: list[_Incoming],
         rows: Mapping[_Key, int],
-    ) -> int:
+    ) -> list[int]:
         """Link equal tasks, except those sampled at a temperature and those `left` with other content."""
         stored_otherwise = {item.key for item in left}
         linked = [
@@ -247,8 +250,8 @@ class Intake:
 
     def _insert(
         self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float
-    ) -> dict[_Key, int]:
-        """Insert new tasks; returns their row numbers."""
+    ) -> tuple[dict[_Key, int], Counter[tuple[int, TaskStatus]]]:
+        """Insert new tasks; returns their row numbers, and how many to count by batch and status."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         rows = list(enumerate(new, first_row))
         deferred = self._deferred(connection, rows)
@@ -263,8 +266,7 @@ class Intake:
             self._database.adding_missing(schema.task_minutes).one(connection, (int(now // 60), first_row))
         items = ((row, item.stream, item.task) for row, item in rows if row in deferred)
         self._deferrals.add(connection, items, now)
-        add_counts(self._database, connection, counts)
-        return {item.key: row for row, item in rows}
+        return {item.key: row for row, item in rows}, counts
 
     def _deferred(self, connection: sa.Connection, rows: Sequence[tuple[int, _Incoming]]) -> set[int]:
         """Those of these new rows that may go to a provider's batch."""
