@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from src.config import load_settings
 from src.core.budget_keeper import CAP
-from src.core.store import Registrant, Store
+from src.core.store import DEFERS, NewBatch, PlannedRow, Registrant, Store
 from src.messages import Message
 from src.records import Attempt, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
@@ -115,3 +115,20 @@ def test_without_budgets_the_one_of_the_gateway_is_shown(tmp_path: Path) -> None
         lifted = settings.gateway.model_copy(update={"daily_usd": "none"})
         other = client_of(settings.model_copy(update={"gateway": lifted}), store, simulated=False)
         assert other.get("/api/dashboard").json["budgets"] == []
+
+
+def test_what_batches_at_providers_may_still_cost_is_not_left(settings: Settings) -> None:
+    with Store.open(settings.state_dir / "live.db", simulated=False) as store:
+        store.intake.create_batch("due", now=NOW, options={DEFERS: DAY_S})
+        due = [Task(f"t{n}", "due", (Message("user", "?"),), deadline_at=NOW + DAY_S) for n in range(2)]
+        store.intake.add_tasks(due, now=NOW)
+        (group,) = store.deferrals.groups()
+        rows = [PlannedRow(task, 200_000_000, 9, "economy") for task in store.deferrals.oldest(group.id, 9)]
+        store.provider_batches.intend(NewBatch("openai", "m", "marker01"), rows, NOW)
+        client = client_of(settings, store, simulated=False)
+        view, page = client.get("/api/dashboard").json, client.get("/").text
+    found = {(b["scope"], b["name"], b["period"]): b for b in view["budgets"]}
+    for key in (("all", "", "day"), ("all", "", "month"), ("provider", "openai", "total")):
+        assert (found[key]["batched_usd"], found[key]["spent_usd"], found[key]["used"]) == (0.4, 0.0, 0.0)
+    assert found["submitter", "<b>eve</b>", "day"]["batched_usd"] == 0.0
+    assert "+ up to $0.4000 in batches" in " ".join(page.split())

@@ -3,7 +3,7 @@
 Without any of those, that of the gateway.
 
 Computed from the store, as the orchestrator does at its start. Reservations for calls in flight are not
-included. Simulated calls count towards no budget.
+included, those for batches at providers are. Simulated calls count towards no budget.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _ADJECTIVES = {"day": "daily", "month": "monthly", "total": "total"}
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """`uncertain_nanos` may have been billed and counts as spent. `resets_at` None: never."""
+    """`uncertain_nanos` may have been billed and counts as spent. `resets_at` None: never.
+
+    `batched_nanos` is what batches at providers may still cost.
+    """
 
     scope: str  # all, provider, submitter, batch, gateway
     name: str  # empty for everything, and for the gateway
@@ -30,12 +33,13 @@ class BudgetView:
     limit_nanos: int
     spent_nanos: int
     uncertain_nanos: int
+    batched_nanos: int
     used: float
     resets_at: float | None
 
     @property
     def left_nanos(self) -> int:
-        return max(0, self.limit_nanos - self.spent_nanos - self.uncertain_nanos)
+        return max(0, self.limit_nanos - self.spent_nanos - self.uncertain_nanos - self.batched_nanos)
 
     @property
     def tone(self) -> str:
@@ -68,10 +72,12 @@ def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
         return ()
     for rule, start in budgets.openings(now):
         budgets.load(now, rule, *spent_on(context.store, rule, start))
+    for each in context.store.provider_batches.reservations():
+        budgets.hold(now, each.at, each.provider, each.batch, each.submitter, each.nanos)
     return tuple(
         BudgetView(
             g.scope, g.name, g.period, g.limit_nanos, g.spent_nanos, g.uncertain_nanos,
-            (g.spent_nanos + g.uncertain_nanos) / g.limit_nanos, g.resets_at,
+            g.reserved_nanos, (g.spent_nanos + g.uncertain_nanos) / g.limit_nanos, g.resets_at,
         )
         for g in budgets.snapshot(now)
     )  # fmt: skip
