@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from . import key_trust
 from .config import (
@@ -27,8 +31,8 @@ from .config import (
     simulated_access,
 )
 from .errors import ConfigError, InputError
-from .package import program
-from .settings import Settings
+from .package import DISTRIBUTION, program
+from .settings import Settings, WorkerSettings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from .core.orchestrator import Orchestrator, OrchestratorOptions
     from .core.store import Store
     from .gateway.server import Gateway
+    from .workers.port import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,20 @@ class Setup:
     def with_settings(self, **changes: Any) -> Setup:
         """A copy with other settings."""
         return replace(self, settings=self.settings.model_copy(update=changes))
+
+    def with_workers(self, run_on: str | None) -> Setup:
+        """A copy that makes calls elsewhere; None: where the settings say. Raises ConfigError."""
+        if run_on is None:
+            return self
+        given = {**self.settings.workers.model_dump(), "run_on": run_on}
+        try:
+            changed = self.with_settings(workers=WorkerSettings(**given))
+        except ValidationError as error:
+            allowed = "local, ray:auto, ray:HOST:PORT"
+            raise ConfigError(f"unknown workers {run_on!r}", where="--workers", allowed=allowed) from error
+        if changed.settings.workers.address and not changed.settings.database_url.startswith("postgres"):
+            raise ConfigError(f"{run_on} needs a PostgreSQL database (set DATABASE_URL)", where="--workers")
+        return changed
 
 
 def load(options: StartOptions, notify: Callable[[str], None]) -> Setup:
@@ -239,7 +258,23 @@ def build_orchestrator(
     """An orchestrator over `store` that sends alerts where `setup` says. Raises ConfigError."""
     from .core.orchestrator import Orchestrator
 
-    return Orchestrator(setup.settings, access, store, clock, replace(options, alert_url=setup.alert_url))
+    options = replace(options, alert_url=setup.alert_url, open_fleet=_fleet_of(setup, store))
+    return Orchestrator(setup.settings, access, store, clock, options)
+
+
+def _fleet_of(setup: Setup, store: Store) -> Callable[[], Awaitable[Fleet]] | None:
+    """What joins the cluster of the settings; None: the orchestrator makes calls. Raises ConfigError."""
+    address = setup.settings.workers.address
+    if not address:
+        return None
+    if setup.simulated:
+        raise ConfigError(
+            "workers on Ray cannot reach the built-in simulators", where="--workers", allowed="local"
+        )
+    from .workers.ray import open_fleet
+
+    namespace = f"{DISTRIBUTION}-{hashlib.sha256(store.place.encode()).hexdigest()[:8]}"
+    return partial(open_fleet, address, namespace)
 
 
 # ------------------------------------------------------------------ pages

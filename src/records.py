@@ -593,6 +593,19 @@ class AgentSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """A worker at a moment. `state`: attached, draining or away. `cpu_s`: of its process, since it began."""
+
+    name: str
+    host: str
+    version: str
+    state: str
+    in_flight: int
+    done: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WaitReason:
     """What a task waits for. `kind` is a `RefusalKind`; `detail` as that kind says."""
 
@@ -624,3 +637,4 @@ class PoolSnapshot:
     offline_since: float | None = None
     oldest_waiting_at: float | None = None
     rows_in_flight: tuple[int, ...] = ()  # of the store: tasks whose call has left
+    workers: tuple[WorkerSnapshot, ...] = ()  # empty: calls are made by the orchestrator itself

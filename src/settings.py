@@ -6,6 +6,7 @@ They state kinds and bounds. The defaults are in `orchestrator.toml`, which says
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -31,6 +32,8 @@ from .setting_types import (
 
 LogFormat = Literal["text", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
+LOCAL_WORKERS = "local"
+_RAY = re.compile(r"ray:(auto|[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})")
 TIERS = ("economy", "standard", "premium")
 Tier = Literal["economy", "standard", "premium"]
 MAX_PROBLEMS_SHOWN = 5
@@ -76,6 +79,25 @@ class GatewaySettings(Section):
             if not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
                 raise ValueError('must list origins such as "https://app.example.com", without a path')
         return origins
+
+
+class WorkerSettings(Section):
+    """`[workers]`: where the calls of tasks are made."""
+
+    run_on: str
+    fall_back: bool
+
+    @property
+    def address(self) -> str:
+        """Of the Ray cluster: `auto` or HOST:PORT; empty: the orchestrator makes the calls."""
+        return "" if self.run_on == LOCAL_WORKERS else self.run_on.removeprefix("ray:")
+
+    @field_validator("run_on")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value != LOCAL_WORKERS and not _RAY.fullmatch(value):
+            raise ValueError("must be local, ray:auto or ray:HOST:PORT")
+        return value
 
 
 class StoreSettings(Section):
@@ -396,6 +418,7 @@ class Settings(Section):
     confirm_above_usd: float = NotNegative
     server: ServerSettings
     gateway: GatewaySettings
+    workers: WorkerSettings
     store: StoreSettings
     pages: PagesSettings
     pool: PoolSettings
@@ -445,6 +468,8 @@ class Settings(Section):
         yield from self._unknown_task_types()
         yield from self._unknown_fallbacks()
         yield from self._limits_not_counted()
+        if self.workers.address and not self.database_url.startswith("postgres"):
+            yield f"workers.run_on: {self.workers.run_on!r} needs a PostgreSQL database (set DATABASE_URL)"
         if not any(provider.enabled and provider.weight > 0 for provider in self.providers.values()):
             yield "providers: at least one needs a weight above 0"
         if not any(agent.count for agent in self.agents):

@@ -36,6 +36,7 @@ _BELOW = (
     "src.control_characters",
     "src.durations",
     "src.errors",
+    "src.fence",
     "src.formatting",
     "src.media_sizes",
     "src.messages",
@@ -84,6 +85,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "src.private",
     ),
     "src.errors": (),
+    "src.fence": (),
     "src.formatting": ("src.records",),
     "src.answer_choices": (),
     "src.media_sizes": ("src.messages",),
@@ -160,6 +162,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "src.workers.worker": (
         "src.errors",
+        "src.fence",
         "src.records",
         "src.steady",
         "src.workers.plain",
@@ -177,7 +180,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "src.stream_events",
     ),
     "src.web": (*_BELOW, "src.routing", "src.core"),
-    "src.bootstrap": (*_BELOW, "src.core", "src.gateway", "src.simulator", "src.web"),
+    "src.bootstrap": (*_BELOW, "src.core", "src.gateway", "src.simulator", "src.web", "src.workers"),
     "src.pages_server": (
         *_BELOW,
         "src.bootstrap",

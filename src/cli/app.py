@@ -32,6 +32,7 @@ from .shared_options import (
     reading,
     row_defaults,
     row_options,
+    with_workers,
 )
 
 USD = FiniteRange(min=0.0, min_open=True)
@@ -66,6 +67,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     help="Format of what the server prints; json is one object a line, on standard output (default: the "
     "setting log_format, text).",
 )
+@with_workers
 @click.option("--standby", is_flag=True, help="Take over when no other orchestrator serves this state.")
 @click.option(
     "--version",
@@ -150,6 +152,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @click.option("--dedupe", is_flag=True, help="Run equal tasks once, unless their temperature is above 0.")
 @click.option("--cheapest", is_flag=True, help="Prefer the cheapest free provider, whatever the task type.")
 @pooling
+@with_workers
 @click.option("--json", "as_json", is_flag=True, help="Output progress and summary as JSON lines.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, **options: Any) -> None:
@@ -167,7 +170,8 @@ def run(context: click.Context, /, tasks: str, **options: Any) -> None:
     rerun = RerunOptions(
         parse_statuses(options.pop("retry")), options.pop("rerun_changed"), options.pop("dedupe")
     )
-    pool = PoolOptions(*(options.pop(name) for name in ("strict_params", "concurrency", "cheapest")))
+    names = ("strict_params", "concurrency", "cheapest", "workers")
+    pool = PoolOptions(*(options.pop(name) for name in names))
     writing = WriteOptions(options.pop("excel_safe"), options.pop("columns") == "all", options.pop("order"))
     reading = read_options(options)
     how = RunOptions(source=tasks, reading=reading, writing=writing, rerun=rerun, pool=pool, **options)

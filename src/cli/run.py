@@ -190,6 +190,7 @@ class _Run:
                     "--cheapest": how.pool.cheapest,
                     "--strict-params": how.pool.strict_params,
                     "--concurrency": how.pool.concurrency is not None,
+                    "--workers": how.pool.workers is not None,
                 },
             )
             watch_server(session, server, name, progress, quiet=how.quiet)

@@ -36,7 +36,8 @@ class ServeOptions:
     """How to serve. `once`: end when no task is unfinished. `yes`: don't ask about queued tasks.
 
     `standby`: serve the pages first, and the queue, without asking, when no other orchestrator leads.
-    `gateway_port` replaces the setting; with `once` there is no gateway, since the server ends by itself.
+    `workers` and `gateway_port` replace settings. With `once` there is no gateway, since the server ends by
+    itself.
     """
 
     quiet: bool = False
@@ -48,6 +49,7 @@ class ServeOptions:
     gateway_port: int | None = None
     no_gateway: bool = False
     log_format: str | None = None
+    workers: str | None = None
 
     @property
     def has_gateway(self) -> bool:
@@ -56,6 +58,7 @@ class ServeOptions:
 
     def apply(self, setup: Setup) -> Setup:
         """The setup with these settings."""
+        setup = setup.with_workers(self.workers)
         if self.gateway_port is None:
             return setup
         changed = setup.settings.gateway.model_copy(update={"port": self.gateway_port})

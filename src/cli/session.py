@@ -84,11 +84,13 @@ class PoolOptions:
     strict_params: bool = False
     concurrency: int | None = None  # calls in flight at most; None: the slots of all agents
     cheapest: bool = False
+    workers: str | None = None  # None: as the settings say
 
     def apply(self, setup: Setup) -> Setup:
         """The setup with these settings."""
         if self.cheapest:
             setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT, preferences=False)
+        setup = setup.with_workers(self.workers)
         if self.strict_params:
             setup = setup.with_settings(strict_params=True)
         if self.concurrency is not None:

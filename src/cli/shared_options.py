@@ -245,6 +245,12 @@ def pooling(command: Command) -> Command:
     return click.option("--concurrency", type=click.IntRange(1), metavar="N", help=most)(command)
 
 
+def with_workers(command: Command) -> Command:
+    """Add the option that says where calls are made."""
+    about = "Make calls here (local, the default) or on a Ray cluster (ray:auto, ray:HOST:PORT)."
+    return click.option("--workers", metavar="WHERE", help=about)(command)
+
+
 def read_options(options: dict[str, Any]) -> ReadOptions:
     """Take the options of `reading` out of `options`. Raises InputError."""
     defaults = row_defaults(options)

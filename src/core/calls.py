@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..agents.real_agent import RealAgent
 from ..errors import InternalError, LeadershipLost, ProviderError, TimedOut
 from ..records import Completion, Placement, Result
 from ..routing.scheduler import Scheduler, Settled
+from ..workers.connection import Made
+from ..workers.local import LocalWorker
 from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
 from .open_requests import Delivery, OpenRequest, not_serving
 from .relay import ReaderGone, Relay
+from .remote_calls import RemoteCall, RemoteCalls
 from .run_end import RunEnd
 from .supervisor import Supervisor
 from .task_ends import TaskEnds
@@ -44,6 +46,12 @@ class Call:
     error: ProviderError | None = None
     running: asyncio.Task[None] | None = None
     request: OpenRequest | None = None  # of a direct task
+    remote: RemoteCall | None = None  # where it is made; None: in this process
+
+    @property
+    def worker(self) -> str:
+        """The worker that makes it; empty: this process."""
+        return "" if self.remote is None else self.remote.worker
 
     @property
     def is_last(self) -> bool:
@@ -74,12 +82,33 @@ class CallGate:
         Raises LeadershipLost where another orchestrator leads, and any error of `answer` but ProviderError.
         """
         try:
-            await self._budget_keeper.reserve(call.placement)
+            await self._budget_keeper.reserve(call.placement, call.worker)
             await self._leadership.permission()
             call.sent, call.started_at = True, self._now()
             call.completion = await answer(call.placement)
         except ProviderError as error:
             call.error = error
+
+    def adopt(self, call: Call, age_s: float) -> None:
+        """An earlier leader has sent this call, and reserved its cost, `age_s` ago."""
+        call.sent, call.started_at = True, self._now() - age_s
+        self._budget_keeper.adopt(call.placement, call.worker)
+
+    async def receive(self, call: Call, answer: Awaitable[Completion | None]) -> None:
+        """Note how a call ends that was adopted."""
+        try:
+            call.completion = await answer
+        except ProviderError as error:
+            call.error = error
+
+    def made(self, call: Call, made: Made) -> Completion | None:
+        """A worker has told how the call ended; None: it was not sent. Raises its error."""
+        if made.latency_s is not None:  # its start by the worker's measure, without the time of messages
+            call.started_at = self._now() - made.latency_s
+        if made.error is not None:
+            raise made.error
+        call.sent = made.completion is not None
+        return made.completion
 
     def heard(self, call: Call) -> None:
         """Events of its stream have come."""
@@ -110,22 +139,26 @@ class CallGate:
 
     def release(self, call: Call) -> None:
         """Release what `make` reserved. What the call cost must be on the disk by now."""
-        self._budget_keeper.release(call.placement)
+        self._budget_keeper.release(call.placement, call.worker)
 
 
 class CallRunner:
-    """The calls of tasks in flight. `on_end` is called with each after it has been settled."""
+    """The calls of tasks in flight. `on_end` is called with each after it has been settled.
+
+    `local` makes those of direct tasks, and all where `remote` is None.
+    """
 
     def __init__(
         self,
         gate: CallGate,
-        agents: Mapping[str, RealAgent],
+        local: LocalWorker,
         ends: TaskEnds,
         end: RunEnd,
         supervisor: Supervisor,
         on_end: Callable[[Call], None],
     ) -> None:
-        self._gate, self._agents, self._ends = gate, agents, ends
+        self._gate, self._local, self._ends = gate, local, ends
+        self.remote: RemoteCalls | None = None
         self._end, self._supervisor, self._on_end = end, supervisor, on_end
         self._calls: dict[int, Call] = {}  # by permit
 
@@ -146,9 +179,18 @@ class CallRunner:
         """Begin a call on the running loop. It always settles itself."""
         call = self._calls[placement.permit] = self._gate.open(placement)
         call.request = self._ends.requests.get(placement.task)
+        if self.remote is not None and call.request is None:
+            call.remote = self.remote.choose(placement)
         call.running = asyncio.create_task(self._run(call))
         if call.request is not None:
             self._ends.requests.called(call.request, placement, partial(self._cancel_soon, placement.permit))
+
+    def adopt(self, placement: Placement, remote: RemoteCall, age_s: float) -> None:
+        """Go on with a call that an earlier leader has sent, under a placement of this one."""
+        call = self._calls[placement.permit] = self._gate.open(placement)
+        call.remote = remote
+        self._gate.adopt(call, age_s)
+        call.running = asyncio.create_task(self._run(call))
 
     def give_up(self, permits: Iterable[int]) -> None:
         """Cancel calls lost to a silence or a network outage; their tasks go elsewhere."""
@@ -178,7 +220,10 @@ class CallRunner:
         """One call from start to settlement. Never raises: this is the worker loop."""
         placement = call.placement
         try:
-            await self._gate.make(call, self._answering(call))
+            if call.sent:  # adopted
+                await self._gate.receive(call, self._adopted(call))
+            else:
+                await self._gate.make(call, self._answering(call))
         except asyncio.CancelledError:
             self._cut_off(call)
         except LeadershipLost as lost:
@@ -192,7 +237,7 @@ class CallRunner:
         if call.request is not None:
             self._ends.requests.call_ended(call.request, call.error)
         self._settle(call)
-        self._ends.release_once_stored(call.request, partial(self._gate.release, call))
+        self._ends.release_once_stored(call.request, partial(self._stored, call))
         with self._supervisor.guarding("the follow-up of a call"):
             if call.error is not None:
                 fields = {**_fields(placement), "error": call.error.kind, "status": call.error.status}
@@ -212,12 +257,29 @@ class CallRunner:
             call.request.end_with_call()
             call.request.fail(not_serving(self._end.why))  # unless its submitter has left
 
+    def _stored(self, call: Call) -> None:
+        self._gate.release(call)
+        if self.remote is not None and call.remote is not None:
+            self.remote.stored(call.remote)
+
     def _answering(self, call: Call) -> Callable[[Placement], Awaitable[Completion | None]]:
         """What makes the call: for a direct task whose answer is streamed, event by event."""
-        agent, request = self._agents[call.placement.agent], call.request
+        request = call.request
+        if self.remote is not None and call.remote is not None:
+            return partial(self._make_remotely, call, self.remote, call.remote)
         if request is None or request.delivery is None:
-            return agent.attempt
+            return self._local.attempt
         return partial(self._deliver, call, request, request.delivery)
+
+    async def _make_remotely(
+        self, call: Call, calls: RemoteCalls, where: RemoteCall, placement: Placement
+    ) -> Completion | None:
+        return self._gate.made(call, await calls.make(where, placement))
+
+    async def _adopted(self, call: Call) -> Completion | None:
+        if self.remote is None or call.remote is None:
+            raise RuntimeError("a call is adopted from a worker")
+        return self._gate.made(call, await self.remote.end_of(call.remote))
 
     async def _deliver(
         self, call: Call, request: OpenRequest, delivery: Delivery, placement: Placement
@@ -226,7 +288,7 @@ class CallRunner:
         relay = Relay(delivery, placement, partial(self._cancel, placement.permit))
         try:
             heard = partial(self._gate.heard, call)
-            events = self._agents[placement.agent].stream(placement, heard, relay.offer)
+            events = self._local.stream(placement, heard, relay.offer)
             await relay.relay(events, partial(self._gate.begin, call))
         except ReaderGone:
             request.end_with_call()

@@ -177,7 +177,7 @@ class DirectRequests:
     def _check_route(self, task: Task, now: float) -> None:
         """Tell at once that no provider can serve it, while no slot is free for a decision."""
         balancer = self._scheduler.balancer
-        if balancer.registry.free_slots:
+        if balancer.registry.free_slots > 0:
             return
         route = balancer.route(task, now)
         if not route.options:

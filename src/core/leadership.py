@@ -46,6 +46,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -156,6 +157,16 @@ class Leadership:
     def incarnation(self) -> str:
         """The name of this process as an orchestrator: host, process id and a random part."""
         return self.me.incarnation
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which it leads, or led; 0 before the first."""
+        return self._epoch or 0
+
+    @property
+    def valid_until(self) -> float:
+        """Until when calls may be made, by `steady()`; infinite where the lead has no lease."""
+        return math.inf if self._lock is not None else self._valid_until
 
     @property
     def leads(self) -> bool:

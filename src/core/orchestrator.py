@@ -41,6 +41,8 @@ from ..records import Event, PoolSnapshot, Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.scheduler import Scheduler
 from ..settings import Settings
+from ..workers.identity import describe
+from ..workers.local import LocalWorker
 from .alerts import Alerter
 from .budget_keeper import BudgetKeeper, budgets_from
 from .calls import Call, CallGate, CallRunner
@@ -65,8 +67,10 @@ from .retention import Retention
 from .run_caps import RunCaps
 from .run_end import RunEnd, RunReport
 from .store import Store
+from .store.rows import Registration
 from .store_session import StoreSession
 from .task_ends import TaskEnds, contents_kept
+from .worker_session import OpenFleet, WorkerSession
 
 __all__ = ["Orchestrator", "OrchestratorOptions", "ProviderLoadBalancer", "RunReport"]
 
@@ -77,8 +81,8 @@ class OrchestratorOptions:
 
     `batch`: serve this batch alone. `on_result` gets results after they have been stored.
     `batch_caps_usd`: what each batch may cost in all; `gateway_daily_usd`: what the gateway's requests may
-    cost a day together. `leadership`: one that leads already. `adapters`: by
-    provider, in place of the SDKs' own.
+    cost a day together. `open_fleet`: joins the cluster whose workers make the calls of tasks; None: they are
+    made here. `leadership`: one that leads already. `adapters`: by provider, in place of the SDKs' own.
     """
 
     batch: str | None = None
@@ -86,6 +90,7 @@ class OrchestratorOptions:
     batch_caps_usd: Mapping[str, float] | None = None
     gateway_daily_usd: float | None = None
     alert_url: str | None = None
+    open_fleet: OpenFleet | None = None
     leadership: Leadership | None = None
     adapters: Mapping[str, ProviderAdapter] | None = None
 
@@ -148,14 +153,23 @@ class Orchestrator:
         build = partial(build_adapter, slots=self.balancer.slots, max_answer_mb=settings.pool.max_answer_mb)
         self._adapters = dict(options.adapters or {name: build(a) for name, a in access.items()})
         self._keys = KeyRenewal(self.balancer, self._adapters, access, build)
-        agents = create_balanced_agent_pool(settings, self._adapters)
+        self._local = LocalWorker(create_balanced_agent_pool(settings, self._adapters))
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
         gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
         kept = contents_kept(settings.gateway)
         ends = TaskEnds(self._result_writer, OpenRequests(), kept)
-        self._calls = CallRunner(gate, agents, ends, end, supervisor, self._after_call)
+        self._calls = CallRunner(gate, self._local, ends, end, supervisor, self._after_call)
         guard = PlacementGuard(end, session.leadership, self._result_writer, reporter, now)
         self._placer = Placer(scheduler, guard, self._calls, ends, reporter, now)
+        self._workers = WorkerSession(
+            options.open_fleet,
+            session,
+            partial(describe, "leader", settings, access),
+            reporter,
+            falls_back=settings.workers.fall_back,
+        )
+        guard.can_make_calls = lambda: self._workers.can_make_calls
+        self._placer.workers = self._workers.snapshots
         caps = RunCaps(self.balancer.registry, self._budget_keeper, self._result_writer, now)
         keys = IdempotencyKeys(session, self._result_writer, available=kept == "all")
         self.direct = DirectRequests(scheduler, self._placer, ends, end, caps, keys)
@@ -184,31 +198,35 @@ class Orchestrator:
         now = self._session.clock.now
         began_at = now()
         try:
-            recovered = await self._sign_on()
+            registration = await self._sign_on()
             await asyncio.gather(*(adapter.warm_up() for adapter in self._adapters.values()))
             await self._learned_state.restore()
             await self._budget_keeper.load(now())
+            await self._workers.adopt(registration.adopted, self.scheduler, self._calls, self._result_writer)
             await self._store_sync.apply_settings_and_commands()
             self._report_start(now() - began_at)
             await self._work(until_done)
             self._housekeeper.check_store_file()
         finally:
             await self._close()
-        return RunReport(self._counts, self._end.stopped, self._end.why, recovered, self._end.spent)
+        return RunReport(
+            self._counts, self._end.stopped, self._end.why, registration.recovered, self._end.spent
+        )
 
-    async def _sign_on(self) -> int:
-        """Returns how many tasks of killed orchestrators were requeued."""
+    async def _sign_on(self) -> Registration:
+        """Take the lead, and over from killed orchestrators."""
         session = self._session
         await session.take_lead()
+        found = await self._workers.open(self._local, self._placer)
         headroom = await self._budget_keeper.headroom(session.clock.now())
-        registration = await session.register(self._settings.pool.max_claims, headroom)
+        registration = await session.register(self._settings.pool.max_claims, headroom, found)
         if registration.recovered or registration.poisoned:
             tasks = "1 task" if registration.recovered == 1 else f"{registration.recovered:,} tasks"
             text = f"requeued {tasks} from a run that was killed"
             if registration.poisoned:
                 text += f", {registration.poisoned} failed as poison"
             self._reporter.report([Event(session.clock.now(), "recovered", text, level="warning")])
-        return registration.recovered
+        return registration
 
     def _report_start(self, start_s: float) -> None:
         """The next plan takes `start_s` for the time until the pool is ready."""
@@ -228,6 +246,7 @@ class Orchestrator:
                 keep("synchronization with the store", self._store_sync.run),
                 self._health.run(self._reporter.supervisor),
                 *([keep("retention", self._retention.run)] if self._retention.is_wanted else ()),
+                *([keep("workers", self._workers.run)] if self._workers.is_wanted else ()),
             )
         ]
         over: asyncio.Task[Any] = asyncio.create_task(self._end.wait())
@@ -256,6 +275,8 @@ class Orchestrator:
 
     async def _close(self) -> None:
         now = self._session.clock.now
+        with self._reporter.supervisor.guarding("leaving the workers"):
+            await self._workers.close()
         with self._reporter.supervisor.guarding("closing connections"):  # the other steps are still due
             for adapter in self._adapters.values():
                 await adapter.close()

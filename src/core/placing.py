@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..records import Event, PoolSnapshot
+from ..records import Event, PoolSnapshot, WorkerSnapshot
 from ..routing.scheduler import Scheduler
 from .calls import CallRunner
 from .event_reporter import EventReporter
@@ -34,10 +34,13 @@ class PlacementGuard:
         self._end, self._leadership, self._result_writer = end, leadership, result_writer
         self._reporter, self._now = reporter, now
         self._held = False  # reported as on hold
+        self.can_make_calls: Callable[[], bool] = lambda: True  # whether anything can make a call
 
     def may_place(self) -> bool:
         """Whether a call may be made now."""
-        return not self._end.draining and self._leadership.may_place and not self._is_stalled()
+        if self._end.draining or not self._leadership.may_place or not self.can_make_calls():
+            return False
+        return not self._is_stalled()
 
     def _is_stalled(self) -> bool:
         writer = self._result_writer
@@ -72,6 +75,7 @@ class Placer:
         self._ends, self._reporter, self.now = ends, reporter, now
         self.tasks_wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self.workers: Callable[[], tuple[WorkerSnapshot, ...]] = tuple  # for `snapshot`
         self._next_at: float | None = None  # when time alone lets a task go; None: a call must settle
 
     def place(self) -> None:
@@ -124,4 +128,5 @@ class Placer:
             waiting_for=self._scheduler.waiting_for(),
             oldest_waiting_at=self._scheduler.oldest_waiting_at(),
             rows_in_flight=self._calls.rows,
+            workers=self.workers(),
         )

@@ -8,7 +8,7 @@ from ..records import PoolSnapshot
 from .clock import Clock
 from .leadership import Leadership
 from .store import PollResult, Registrant
-from .store.rows import Registration
+from .store.rows import Inventories, Registration
 from .store_thread import StoreThread
 
 
@@ -31,10 +31,13 @@ class StoreSession:
         """Raises StoreError where another orchestrator leads."""
         await asyncio.to_thread(self.leadership.acquire)
 
-    async def register(self, max_claims: int, uncertain_at_most: int | None) -> Registration:
+    async def register(
+        self, max_claims: int, uncertain_at_most: int | None, found: Inventories
+    ) -> Registration:
         """Register after `take_lead`. Requeues tasks of orchestrators that were killed.
 
-        `uncertain_at_most`: nano-dollars that their calls in flight can have cost; None: no bound.
+        `uncertain_at_most`: nano-dollars that their calls in flight can have cost; None: no bound. `found`:
+        calls that workers hold.
         """
         me = self.leadership.me
         return await self.thread.insist(
@@ -43,6 +46,7 @@ class StoreSession:
             now=self.clock.now(),
             max_claims=max_claims,
             uncertain_at_most=uncertain_at_most,
+            found=found,
         )
 
     async def poll(self) -> PollResult:

@@ -34,6 +34,7 @@ from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from aiohttp.helpers import set_exception
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ..fence import check
 from .event_body import EventBody
 
 LONGEST_HEAD = 256 * 1024  # httpx reads 100 KiB
@@ -185,7 +186,8 @@ class Request(ClientRequest):
     """A request that is written only to a connection that is silent."""
 
     async def send(self, conn: Any) -> ClientResponse:
-        """Write the request, unless the connection has become useless meanwhile."""
+        """Write the request, unless the connection has become useless meanwhile, or it is too late."""
+        check()
         if not self.body:
             conn.protocol.begin()
         return await super().send(conn)

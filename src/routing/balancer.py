@@ -121,7 +121,7 @@ class ProviderLoadBalancer:
     ) -> PlacementResult:
         """`place` for the scheduler: with the route and advice of the task's class, and its earlier
         attempts."""
-        if not self.registry.free_slots:
+        if self.registry.free_slots <= 0:
             return _NO_SLOT
         self.registry.rescore_if_due(now)
         report = self._selector.evaluate_candidates(task, route, retry, now, advice)
@@ -172,7 +172,7 @@ class ProviderLoadBalancer:
         provider = self.by_name[name]
         due = is_due(self.registry, provider)
         limited = self._group_in_need_of_a_canary(provider, now)
-        if not (due or limited is not None) or not self.registry.free_slots:
+        if not (due or limited is not None) or self.registry.free_slots <= 0:
             return None
         if self._selector.eligibility.of_provider(provider, now, for_canary=True) is not None:
             return None
@@ -195,6 +195,13 @@ class ProviderLoadBalancer:
         if not self.registry.canaries:
             return None
         return next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
+
+    def adopt(self, placed: Placement, retry: RetryState, now: float) -> Placement | None:
+        """A call that an earlier leader has `placed` goes on; `placed.at` is when, by this clock.
+
+        None, with nothing changed, where its provider or model is not configured any more.
+        """
+        return self._grants.adopt(placed, self.route(placed.task, now, placed.tier), retry, now)
 
     # ------------------------------------------------------------------ settle
 

@@ -3,6 +3,8 @@ others."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..records import Placement, Task
 from .call_size import CallSizes
 from .candidates import CandidateReport, WaitCondition
@@ -60,14 +62,7 @@ class Grants:
             has_media=bool(task.media), embeds=task.embeds,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
-        self._registry.permits[number] = permit
-        provider.call_placed(number, now, self._stall_timeout_s)
-        provider.quota.call_placed(now + self._quota_probe_s)
-        option.model.call_placed(number, now + SECOND_LOOK_S)
-        agent.in_flight += 1
-        self._registry.free_slots -= 1
-        if selection.forced:
-            self._registry.emergency.call_placed(number, now + FORCED_EVERY_S)
+        self._hold(permit, now)
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, retry.attempt,
@@ -75,9 +70,49 @@ class Grants:
             lease.prefix.turns if lease and lease.marked else 0,
         )  # fmt: skip
 
+    def adopt(self, placed: Placement, route: Route, retry: RetryState, now: float) -> Placement | None:
+        """Reserve everything for a call that an earlier leader has `placed` and that is still in flight.
+
+        Whether it fits or not, since it counts at its provider anyway. None, with nothing changed, where its
+        provider or model is not configured any more.
+        """
+        task = placed.task
+        option = next(
+            (o for o in route.options if (o.provider.name, o.model.name) == (placed.provider, placed.model)),
+            None,
+        )
+        if option is None:
+            return None
+        budgets, number = self._registry.budgets, self._next_permit
+        self._next_permit += 1
+        names = (placed.provider, task.batch, task.submitter)
+        permit = Permit(
+            number, option.provider, option.model, self._pick_agent(option.provider, task, placed.agent),
+            option.model.group.reserve(self._sizes.need(option, task, retry), now), 0, placed.forced,
+            placed.at, task.task_type, task.text_chars, len(task.messages),
+            placed.timeout_s < option.provider.config.timeout_s,
+            None if budgets is None else budgets.adopt(now, *names, placed.reserved_nanos),
+            placed.reserved_nanos, None, retry, in_flight=option.provider.in_flight + 1,
+            has_media=bool(task.media), embeds=task.embeds,
+        )  # fmt: skip
+        self._hold(permit, now)
+        return replace(placed, permit=number, agent=permit.agent.name)
+
+    def _hold(self, permit: Permit, now: float) -> None:
+        """The call of this permit is in flight from now on."""
+        provider, number = permit.provider, permit.number
+        self._registry.permits[number] = permit
+        provider.call_placed(number, now, self._stall_timeout_s)
+        provider.quota.call_placed(now + self._quota_probe_s)
+        permit.model.call_placed(number, now + SECOND_LOOK_S)
+        permit.agent.in_flight += 1
+        self._registry.free_slots -= 1
+        if permit.forced:
+            self._registry.emergency.call_placed(number, now + FORCED_EVERY_S)
+
     def foresee(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
         """What keeps all similar tasks from now on, where the granted call was the last that could go."""
-        if selection.forced or not self._registry.free_slots:
+        if selection.forced or self._registry.free_slots <= 0:
             return None
         after = self._report_after(report, now)
         if after is None:

@@ -145,6 +145,29 @@ class Scheduler:
         `direct`: its submitter waits for the answer. `is_turn`: its batch is a run of which it is the next
         turn. Raises ValueError for a task that was offered before and has not ended.
         """
+        self._enqueue(self._enter(task, now, attempts, direct=direct, is_turn=is_turn), now)
+
+    def adopt(self, placed: Placement, now: float, attempts: Sequence[Attempt] = ()) -> Placement | None:
+        """Take in a claimed task whose call, which an earlier leader has `placed`, is still in flight.
+
+        Returns the placement under which it is settled. None where the call's provider or model is not
+        configured any more: then the task waits, and the call is lost. `attempts` as for `offer`.
+        """
+        task = placed.task
+        entry = self._enter(task, now, attempts, direct=False, is_turn=False)
+        adopted = self.balancer.adopt(placed, entry.retry, now)
+        if adopted is None:
+            self._enqueue(entry, now)
+            return None
+        self._in_flight[adopted.permit] = entry
+        entry.warnings = adopted.warnings
+        self._shares.placed(entry.retry.order[1])
+        return adopted
+
+    def _enter(
+        self, task: Task, now: float, attempts: Sequence[Attempt], *, direct: bool, is_turn: bool
+    ) -> PendingTask:
+        """The entry of a task that is neither waiting nor in flight yet."""
         key = (task.batch, task.id)
         if key in self._entries:
             raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
@@ -154,10 +177,9 @@ class Scheduler:
         self._retry_policy.recall(retry, attempts, self.balancer.by_name)
         retry.prefixes = self.balancer.registry.prompt_cache.offered(task)
         like = self._class_key(task, retry, direct=direct)
-        entry = PendingTask(task, task, retry, like, place, direct, list(attempts))
-        self._entries[key] = entry
+        entry = self._entries[key] = PendingTask(task, task, retry, like, place, direct, list(attempts))
         self._direct += direct
-        self._enqueue(entry, now)
+        return entry
 
     def _class_key(self, task: Task, retry: RetryState, *, direct: bool) -> tuple[object, ...]:
         """Tasks with the same key wait in one class."""
@@ -233,7 +255,7 @@ class Scheduler:
             queues.wake_all()
         placements = self._placed  # kept if an error ends this method: they hold permits
         self._send_probes(placements, now)
-        while balancer.registry.free_slots and queues.waiting:
+        while balancer.registry.free_slots > 0 and queues.waiting:
             best = queues.next_class(now)
             entry = best.head() if best is not None else None
             if best is None or entry is None:
@@ -269,7 +291,7 @@ class Scheduler:
         Each provider that may get one gets one.
         """
         for provider in self.balancer.awaiting_probe(now):
-            for _ in range(PROBES_DRAWN if self.balancer.registry.free_slots else 0):
+            for _ in range(PROBES_DRAWN if self.balancer.registry.free_slots > 0 else 0):
                 entry = self._queues.draw(provider, self.balancer.dice)
                 if entry is None or entry.queue is None:
                     break
@@ -335,7 +357,7 @@ class Scheduler:
 
     def _next_wake(self, now: float) -> float | None:
         # Without a free slot time changes nothing: the settled call that frees one does.
-        wake = self._queues.next_at(now) if self.balancer.registry.free_slots else NEVER
+        wake = self._queues.next_at(now) if self.balancer.registry.free_slots > 0 else NEVER
         wake = min(wake, self._deadlines.next_at() - self._least_s)
         return wake if wake < NEVER else None
 

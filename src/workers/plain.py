@@ -1,4 +1,4 @@
-"""Requests, answers and errors as plain data, both ways: see `port.py` for what plain is.
+"""Requests, placements, answers and errors as plain data, both ways: see `port.py` for what plain is.
 
 Fields that have their default are left out. Tuples become lists, enums their values, and moments durations:
 `resets_at` of an error, which is UTC epoch seconds, travels as the time from now.
@@ -23,7 +23,17 @@ from ..message_json import (
     encode_tool,
 )
 from ..messages import Message
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Native, Usage
+from ..records import (
+    Candidate,
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    LimitReport,
+    Native,
+    Placement,
+    Task,
+    Usage,
+)
 from .port import Plain
 
 # ------------------------------------------------------------------ requests
@@ -109,6 +119,32 @@ _REQUEST_DECODERS: dict[str, Callable[[Any], Any]] = {
     "native": lambda native: Native(**native),
     "parameters": _decode_parameters,
 }
+
+# ------------------------------------------------------------------ placements
+
+_PLACED_NAMES = (
+    "provider", "model", "group", "tier", "agent", "max_tokens", "choice", "timeout_s", "attempt",
+    "reserved_nanos", "forced", "cache_key", "cached_turns",
+)  # fmt: skip
+_OF_TASK = ("row", "batch", "id", "submitter")
+
+
+def encode_placement(placement: Placement) -> Plain:
+    """What another leader needs of a placement to go on with its call, with names of the task in `task`."""
+    found: Plain = {name: getattr(placement, name) for name in _PLACED_NAMES}
+    found["warnings"] = list(placement.warnings)
+    found["reasons"] = [[*each[:3], str(each.kind), each.detail] for each in placement.reasons]
+    found["task"] = {name: getattr(placement.task, name) for name in _OF_TASK}
+    return found
+
+
+def decode_placement(value: Plain, task: Task, at: float) -> Placement:
+    """The placement from `encode_placement`, made `at` by this process's clock. Its permit is not known."""
+    facts = {name: value[name] for name in _PLACED_NAMES}
+    reasons = tuple(Candidate(*each) for each in value["reasons"])
+    warnings = tuple(value["warnings"])
+    return Placement(permit=0, task=task, at=at, reasons=reasons, warnings=warnings, **facts)
+
 
 # ------------------------------------------------------------------ answers
 

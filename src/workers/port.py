@@ -32,7 +32,11 @@ never compared, and a message may wait for any time, in a network or in a proces
 is told in the worker's own clock: every reply has the worker's `clock`, and every message repeats the newest
 one that its leader has seen as `stamp`, with the time that the lease goes on from the moment when that reply
 came in. A call may be started while `clock() < stamp + lease_left_s`. That is never later than the lease
-itself, since the reply was sent before it came in. A call that comes too late ends as `not_started`.
+itself, since the reply was sent before it came in. The transport asks again when it has a connection. A call
+that comes too late ends as `not_started`.
+
+The same limit keeps a worker that was stopped, and that its leader has given up, from starting what waits for
+it: `lease_left_s` never exceeds the silence after which a worker is lost.
 
 **Lost workers.** A worker whose `take` does not return within `wait_s` and a grace is lost: its calls are
 uncertain, and placed anew. When it answers again, the leader attaches and cancels the calls that it no longer
@@ -63,7 +67,7 @@ class Header(TypedDict):
     epoch: int
     session: str
     stamp: float
-    lease_left_s: float  # from `stamp`, in the worker's clock; infinite where the lead can't expire
+    lease_left_s: float  # from `stamp`, in the worker's clock
 
 
 class CallMessage(TypedDict):

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import InternalError, ProviderError
+from ..fence import NotSent, may_send
 from ..records import Completion, CompletionRequest
 from ..steady import steady
 from .plain import decode_request, encode_completion, encode_error
@@ -195,10 +196,13 @@ class Worker:
         if self.draining or held.started_at >= start_before:
             self._end(key, held, "not_started")
             return
+        may_send.set(lambda: self._clock() < start_before)  # it may take a connection until it is sent
         try:
             completion = await self._make_call(provider, decode_request(call["request"]))
         except asyncio.CancelledError:
             self._end(key, held, "cut_off")
+        except NotSent:
+            self._end(key, held, "not_started")
         except ProviderError as error:
             self._end(key, held, "failed", error=encode_error(error, time.time()))
         except Exception as error:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from src.core.store import Store
+from src.core.store import Leader, OrchestratorRow, Store
 from src.core.suggestions import prices_of_traffic, weights_by_price
 from src.core.virtual_pool import VirtualPool
-from src.records import ErrorCount, Event, LimitGauge, LimitSource, ProviderCondition
+from src.records import ErrorCount, Event, LimitGauge, LimitSource, ProviderCondition, WorkerSnapshot
 from src.routing.balancer import ProviderLoadBalancer
 from src.web import create_app
 from src.web.context import AppContext
-from src.web.presenters.pool import weight_changes
+from src.web.presenters.pool import orchestrator_view, weight_changes
 from src.web.presenters.presets import presets
 from src.web.presenters.usage import DAY_S
 
@@ -38,6 +38,33 @@ def card_of(page: str, provider: str) -> str:
     """The part of the page from this provider's card on, up to the next one."""
     card = page[page.index(f'id="{provider}"') :]
     return card[: card.index("</article>")]
+
+
+def test_workers_are_shown_with_what_they_do(client: FlaskClient, store: Store, filled: FilledState) -> None:
+    assert 'id="workers"' not in client.get("/provider-status").text, "the orchestrator makes all calls"
+    worker = WorkerSnapshot("worker-1", "<node>", "1.2.3", "draining", 3, 1_234, 61.0)
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    snapshot = replace(balancer.snapshot(filled.now), workers=(worker,))
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=snapshot)
+    page = client.get("/provider-status").text
+    table = page[page.index('id="workers"') :]
+    for text in ("worker-1", "draining", "&lt;node&gt;", "1.2.3", "1,234", "1 min 1 s"):
+        assert text in table[: table.index("</section>")], text
+    assert client.get("/api/providers/status").json["workers"] == [
+        {
+            "name": "worker-1", "host": "<node>", "version": "1.2.3", "state": "draining", "in_flight": 3,
+            "done": 1_234, "cpu_s": 61.0,
+        }
+    ]  # fmt: skip
+
+
+def test_the_age_of_the_lease_is_shown_where_there_is_one(filled: FilledState) -> None:
+    row = OrchestratorRow("me", 7, "node", "live", "", filled.now, filled.now)
+    lease = Leader(3, "me", 7, "node", 10.0, 5, alive=True, one_host=False, renewed_ago_s=1.5)
+    view = orchestrator_view(row, lease, filled.now)
+    assert (view.running, view.lease_s, view.lease_age_s) == (True, 10.0, 1.5)
+    of_one_host = orchestrator_view(row, replace(lease, one_host=True, renewed_ago_s=None), filled.now)
+    assert (of_one_host.running, of_one_host.lease_s) == (True, None)
 
 
 def test_a_provider_card_begins_with_state_and_figures_of_a_day(

@@ -11,13 +11,26 @@ from hypothesis import strategies as st
 
 from src.errors import PROVIDER_ERRORS, InternalError, ProviderError, SchemaMismatch
 from src.messages import Document, Image, Message, Reasoning, Text, Tool, ToolCall, ToolResult
-from src.records import Completion, CompletionRequest, FinishReason, LimitReport, Native, Usage
+from src.records import (
+    Candidate,
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    LimitReport,
+    Native,
+    Placement,
+    RefusalKind,
+    Task,
+    Usage,
+)
 from src.workers.plain import (
     decode_completion,
     decode_error,
+    decode_placement,
     decode_request,
     encode_completion,
     encode_error,
+    encode_placement,
     encode_request,
 )
 
@@ -112,6 +125,40 @@ def test_an_answer_comes_back_as_it_was(completion: Completion) -> None:
     plain = encode_completion(completion)
     assert_plain(plain)
     assert decode_completion(plain) == completion
+
+
+candidates = st.builds(
+    Candidate, names, names, seconds, st.sampled_from(["", *RefusalKind, *map(str, RefusalKind)]), texts
+)
+placements = st.builds(
+    Placement,
+    permit=st.just(0),
+    task=st.just(Task("t1", "b", (Message("user", "x"),), row=7)),
+    provider=names,
+    model=names,
+    group=names,
+    tier=names,
+    agent=names,
+    max_tokens=numbers,
+    choice=names,
+    reasons=st.lists(candidates, max_size=3).map(tuple),
+    at=st.just(NOW),
+    timeout_s=seconds,
+    attempt=numbers,
+    warnings=st.lists(texts, max_size=2).map(tuple),
+    reserved_nanos=numbers,
+    forced=st.booleans(),
+    cache_key=texts,
+    cached_turns=numbers,
+)
+
+
+@given(placements)
+def test_a_placement_comes_back_to_the_next_leader(placement: Placement) -> None:
+    plain = encode_placement(placement)
+    assert_plain(plain)
+    assert decode_placement(plain, placement.task, NOW) == placement
+    assert plain["task"] == {"row": 7, "batch": "b", "id": "t1", "submitter": "local"}
 
 
 def error_of(kind: str, facts: dict[str, Any]) -> ProviderError:

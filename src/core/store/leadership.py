@@ -48,10 +48,12 @@ class LeadershipRow:
         query = sa.select(schema.leadership, clock.label("clock")).where(_THE_ROW)
         with self._database.reading() as connection:
             row = connection.execute(query).one()
-        alive = row.clock - row.renewed_at <= row.lease_s if lock is None else lock.is_held()
+        ago_s = row.clock - row.renewed_at
+        alive = ago_s <= row.lease_s if lock is None else lock.is_held()
         return Leader(
             row.epoch, row.holder, row.pid, row.host, row.lease_s, row.renewals,
             alive=alive and (lock is not None or bool(row.holder)), one_host=lock is not None,
+            renewed_ago_s=max(0.0, ago_s) if lock is None and row.holder else None,
         )  # fmt: skip
 
     def take(self, identity: Identity, *, seen: Leader | None = None) -> int | None:

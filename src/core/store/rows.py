@@ -111,7 +111,8 @@ class Leader:
     """The orchestrator that leads, or that led last if it is not `alive`.
 
     `holder` is its incarnation, empty after its clean end. `renewals` grows with every renewal of the lease.
-    `one_host` is True on SQLite, where all processes share a host and its clock.
+    `one_host` is True on SQLite, where all processes share a host and its clock. `renewed_ago_s`: since the
+    last renewal, by the database's clock; None on one host, where there is no lease.
     """
 
     epoch: int
@@ -122,6 +123,7 @@ class Leader:
     renewals: int
     alive: bool
     one_host: bool
+    renewed_ago_s: float | None = None
 
     def is_at_work(self, row: OrchestratorRow | None) -> bool:
         """Whether `row` is the orchestrator that leads, and it is alive."""

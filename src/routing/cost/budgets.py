@@ -295,6 +295,15 @@ class Budgets:
         self._open[token] = (nanos, taken)
         return token
 
+    def adopt(self, now: float, provider: str, batch: str, submitter: str, nanos: int) -> int:
+        """`reserve` for a call that is in flight already, whether or not it fits."""
+        self._last_token = token = self._last_token + 1
+        taken = tuple(account.at(now) for account in self._applying(provider, batch, submitter))
+        for sums in taken:
+            sums.reserved += nanos
+        self._open[token] = (nanos, taken)
+        return token
+
     def settle(self, token: int, actual_nanos: int | None = None, *, uncertain: bool = False) -> None:
         """Book what a call cost, or may have cost; None books all that was reserved. Exactly once."""
         if actual_nanos is not None and actual_nanos < 0:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ...core.store import Leader, OrchestratorRow
 from ...core.weight_changes import WEIGHTS, WeightChanges
-from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot
+from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot, WorkerSnapshot
 from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
@@ -60,9 +60,11 @@ def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -
     silent = not leader.is_at_work(row) or (leader.one_host and now - row.heartbeat_at > SILENT_AFTER_S)
     state = "stopped" if row.retired_at is not None else "silent" if silent else "running"
     age_s = max(0.0, now - row.heartbeat_at)
+    lease_age_s = leader.renewed_ago_s if state == "running" else None
     return OrchestratorView(
-        state, row.mode, row.pid, row.host, row.batch, row.started_at, row.heartbeat_at, age_s
-    )
+        state, row.mode, row.pid, row.host, row.batch, row.started_at, row.heartbeat_at, age_s,
+        None if lease_age_s is None else leader.lease_s, lease_age_s,
+    )  # fmt: skip
 
 
 def leads(context: AppContext) -> bool:
@@ -92,7 +94,12 @@ def _pool_view(context: AppContext) -> PoolView:
         oldest_waiting_at=shown.oldest_waiting_at if live else None,
         offline_since=shown.offline_since if live else None,
         rows_in_flight=shown.rows_in_flight if live else (),
+        workers=_workers(shown, live),
     )
+
+
+def _workers(shown: PoolSnapshot, live: bool) -> tuple[WorkerSnapshot, ...]:
+    return shown.workers if live else ()
 
 
 class _Sums(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...formatting import humanise
-from ...records import ErrorCount, ProviderCondition, WaitingFor
+from ...records import ErrorCount, ProviderCondition, WaitingFor, WorkerSnapshot
 from ...refusal_text import wait_text
 from ...routing.state import SHARED_GROUP
 from .usage import Totals
@@ -18,7 +18,11 @@ SETTLED_STATES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorView:
-    """`state`: running, silent (no heartbeat), stopped (signed off), never. `age_s`: since the heartbeat."""
+    """`state`: running, silent (no heartbeat), stopped (signed off), never. `age_s`: since the heartbeat.
+
+    `lease_s` and `lease_age_s`: how long the lead lasts without a renewal, and how long ago the last one was;
+    None on SQLite.
+    """
 
     state: str
     mode: str
@@ -28,6 +32,8 @@ class OrchestratorView:
     started_at: float | None
     heartbeat_at: float | None
     age_s: float | None
+    lease_s: float | None = None
+    lease_age_s: float | None = None
 
     @property
     def running(self) -> bool:
@@ -148,6 +154,7 @@ class PoolView:
     oldest_waiting_at: float | None
     offline_since: float | None
     rows_in_flight: tuple[int, ...]  # of the store: tasks whose call has left
+    workers: tuple[WorkerSnapshot, ...] = ()  # empty: the orchestrator makes all calls
 
     @property
     def refresh_s(self) -> int:
