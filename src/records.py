@@ -22,6 +22,7 @@ EMBEDDINGS = "embeddings"  # the form of `Native` whose answer is vectors, not t
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID
 REQUEST_BATCHES = ("gateway/", RUNS)  # how the names of batches begin that hold requests of the gateway
 BATCH = "batch"  # the `choice` of an attempt that was a row of a provider's batch
+DEFERS = "within_s"  # the option of a batch whose tasks may take until their deadline
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
 # Some models take none of them.
 PARAMETERS = ("temperature", "top_p", "seed", "stop", "reasoning_effort", "response_schema")

@@ -215,6 +215,7 @@ class ProviderConfig(Section):
     first_token_timeout_s: float = Field(default=60.0, gt=0)
     stall_timeout_s: float = Field(default=30.0, gt=0)
     responses_api: bool = False  # it has OpenAI's Responses API beside Chat Completions
+    batch_api: bool = False  # it has the batch API of its format, at half price
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 

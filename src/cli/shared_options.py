@@ -22,9 +22,14 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = "Output JSON."
 QUIET = "Print only errors, warnings and totals."
+WITHIN = (
+    "Answer every row within this time, such as 24h: what may wait goes to the providers' batch APIs, at "
+    "half the price."
+)
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
 PLAIN_FIELDS = (
     "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "system",
+    "deadline",
 )  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -186,6 +191,7 @@ def reading(command: Command) -> Command:
     """Add the options of a command that reads a file of tasks."""
     for add in (
         click.option("--only", metavar="PROVIDERS", help=ONLY),
+        click.option("--within", "deadline", metavar="DURATION", help=WITHIN),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N tasks."),
         click.option(
             "--sample-seed",

@@ -36,7 +36,7 @@ from ..agents.agent_factory import create_balanced_agent_pool
 from ..config import ProviderAccess
 from ..errors import ConfigError, LeadershipLost, StoreError
 from ..providers.base import ProviderAdapter
-from ..providers.factory import build_adapter
+from ..providers.factory import build_adapter, build_batch_api
 from ..records import Event, PoolSnapshot, Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.scheduler import Scheduler
@@ -44,6 +44,7 @@ from ..settings import Settings
 from ..workers.identity import describe
 from ..workers.local import LocalWorker
 from .alerts import Alerter
+from .batching import BatchKeeper, BatchRowReader, Means, Offers
 from .budget_keeper import BudgetKeeper, budgets_from
 from .calls import Call, CallGate, CallRunner
 from .canary_calls import CanaryCalls
@@ -182,6 +183,13 @@ class Orchestrator:
         canaries = CanaryCalls(settings, self.balancer, self._adapters, gate, session, guard)
         self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
+        means = Means(
+            lambda name: build_batch_api(access[name], self._adapters[name]),
+            Offers(self.balancer),
+            BatchRowReader(self.balancer, agents),
+            self._budget_keeper.batches,
+        )
+        self._batches = BatchKeeper(session, means, reporter, self._count, self._placer.tasks_wanted.set)
         self._retention = Retention(session, reporter, settings.store.retention_days)
         self._commands = CommandHandler(self.balancer, scheduler, ends.ended)
         self._store_sync = StoreSync(
@@ -244,6 +252,7 @@ class Orchestrator:
                 keep("claiming", partial(self._prefetch.run, until_done)),
                 keep("housekeeping", self._housekeeper.run),
                 keep("synchronization with the store", self._store_sync.run),
+                keep("batches at providers", self._batches.run),
                 self._health.run(self._reporter.supervisor),
                 *([keep("retention", self._retention.run)] if self._retention.is_wanted else ()),
                 *([keep("workers", self._workers.run)] if self._workers.is_wanted else ()),

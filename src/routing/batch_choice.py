@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .refusals import NEVER
@@ -65,7 +65,7 @@ class Offer:
 class Waiting:
     """Waiting tasks that are alike. Costs and `live_s`, its time in the whole pool, are those of one task."""
 
-    key: Hashable
+    key: int
     rows: int
     deadline_at: float  # NEVER: it has none
     live_nanos: float
@@ -90,7 +90,7 @@ class Out:
 class Submission:
     """Put `rows` tasks of a group into a batch of this target."""
 
-    key: Hashable
+    key: int
     target: tuple[str, str]
     rows: int
 
@@ -103,8 +103,8 @@ class Choice:
     """
 
     submit: list[Submission] = field(default_factory=list)
-    held: dict[Hashable, int] = field(default_factory=dict)
-    live: dict[Hashable, int] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)
+    live: dict[int, int] = field(default_factory=dict)
     cancel: list[str] = field(default_factory=list)
     pull: list[str] = field(default_factory=list)
     next_at: float = NEVER

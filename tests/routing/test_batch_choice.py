@@ -27,6 +27,7 @@ from src.routing.turnaround import ASSUMED, Turnaround
 
 NOW = 1_800_000_000.0
 HOUR_S, DAY_S = 3_600.0, 86_400.0
+ROWS, SMALL, LARGE, POOL = 1, 2, 3, 1_000_000
 OPENAI, CLAUDE = ("openai", "gpt"), ("anthropic", "claude")
 QUICK = Turnaround(60.0, 420.0, 3_600.0, 10)
 
@@ -37,7 +38,7 @@ def target(key: tuple[str, str] = OPENAI, turnaround: Turnaround = QUICK, **room
 
 def waiting(rows: int = 1_000, within_s: float = DAY_S, **fields: object) -> Waiting:
     given = {
-        "key": "rows",
+        "key": ROWS,
         "rows": rows,
         "deadline_at": NOW + within_s,
         "live_nanos": 1_000.0,
@@ -64,7 +65,7 @@ def out(id: str = "b1", rows: int = 1_000, within_s: float = DAY_S, **fields: ob
 
 def test_what_may_wait_goes_to_the_batch() -> None:
     choice = choose([waiting()], [], [target()], NOW)
-    assert choice.submit == [Submission("rows", OPENAI, 1_000)]
+    assert choice.submit == [Submission(ROWS, OPENAI, 1_000)]
     assert not choice.live
     assert not choice.held
 
@@ -82,7 +83,7 @@ def test_what_may_wait_goes_to_the_batch() -> None:
 )
 def test_what_may_not_wait_goes_live(group: Waiting) -> None:
     choice = choose([group], [], [target()], NOW)
-    assert choice.live == {"rows": group.rows}
+    assert choice.live == {ROWS: group.rows}
     assert not choice.submit
     assert not choice.held
 
@@ -91,38 +92,38 @@ def test_only_as_much_is_deferred_as_live_calls_could_still_do() -> None:
     group = waiting(rows=1_000_000, within_s=HOUR_S)
     choice = choose([group], [], [target()], NOW)
     room_s = HOUR_S - MARGIN_S - CANCEL_S - QUICK.p50_s
-    assert choice.submit == [Submission("rows", OPENAI, int(room_s * POOL_SHARE / group.live_s))]
-    assert choice.live == {"rows": 1_000_000 - choice.submit[0].rows}
+    assert choice.submit == [Submission(ROWS, OPENAI, int(room_s * POOL_SHARE / group.live_s))]
+    assert choice.live == {ROWS: 1_000_000 - choice.submit[0].rows}
 
 
 def test_a_full_batch_leaves_the_rest_to_the_next_cheapest() -> None:
     offers = (Offer(OPENAI, 500.0, 100.0), Offer(CLAUDE, 700.0, 100.0))
     targets = [target(room_tokens=30_000.0), target(CLAUDE, room_rows=400)]
     choice = choose([waiting(offers=offers)], [], targets, NOW)
-    assert choice.submit == [Submission("rows", OPENAI, 300), Submission("rows", CLAUDE, 400)]
-    assert choice.held == {"rows": 300}
+    assert choice.submit == [Submission(ROWS, OPENAI, 300), Submission(ROWS, CLAUDE, 400)]
+    assert choice.held == {ROWS: 300}
 
 
 def test_few_tasks_wait_for_more_of_them_while_some_may_come() -> None:
     group = waiting(rows=WORTH_ROWS - 1, more_until=NOW + 60.0)
     choice = choose([group], [], [target()], NOW)
-    assert choice.held == {"rows": WORTH_ROWS - 1}
+    assert choice.held == {ROWS: WORTH_ROWS - 1}
     assert choice.next_at == NOW + 60.0
     later = choose([group], [], [target()], choice.next_at)
-    assert later.submit == [Submission("rows", OPENAI, WORTH_ROWS - 1)]
+    assert later.submit == [Submission(ROWS, OPENAI, WORTH_ROWS - 1)]
 
 
 def test_a_lane_with_room_for_few_tasks_waits_until_it_has_more() -> None:
     choice = choose([waiting()], [], [target(room_rows=WORTH_ROWS - 1)], NOW)
-    assert choice.held == {"rows": 1_000}
+    assert choice.held == {ROWS: 1_000}
 
 
 def test_the_largest_saving_is_deferred_first_where_not_all_may_be() -> None:
-    small = waiting(rows=100_000, within_s=HOUR_S, key="small")
-    large = replace(small, key="large", live_nanos=9_000.0)
+    small = waiting(rows=100_000, within_s=HOUR_S, key=SMALL)
+    large = replace(small, key=LARGE, live_nanos=9_000.0)
     choice = choose([small, large], [], [target()], NOW)
-    assert {each.key for each in choice.submit} == {"large", "small"}
-    assert choice.live.keys() == {"small"}
+    assert {each.key for each in choice.submit} == {LARGE, SMALL}
+    assert choice.live.keys() == {SMALL}
 
 
 # ------------------------------------------------------------------ back from a batch
@@ -156,7 +157,7 @@ def test_later_work_does_not_make_earlier_work_late() -> None:
     batch = replace(batch, rows=180_000)
     choice = choose([group], [batch], [target()], NOW)
     assert not choice.submit
-    assert choice.live == {"rows": 1_000}
+    assert choice.live == {ROWS: 1_000}
 
 
 # ------------------------------------------------------------------ no deadline is missed
@@ -166,14 +167,14 @@ def test_later_work_does_not_make_earlier_work_late() -> None:
 class World:
     """A pool that serves the earliest deadline first, and batches that may never end. Ticks at `next_at`."""
 
-    groups: dict[object, Waiting]
+    groups: dict[int, Waiting]
     takes_s: list[float]  # by batch, in the order of submission; inf: it never ends
     targets: list[BatchTarget]
     now: float = NOW
-    queued: Counter[object] = field(default_factory=Counter)  # not chosen yet, or held
-    live_s: dict[object, float] = field(default_factory=dict)  # work in the pool
-    out: dict[str, tuple[object, Out, float]] = field(default_factory=dict)  # with its end
-    done_at: dict[object, float] = field(default_factory=dict)
+    queued: Counter[int] = field(default_factory=Counter)  # not chosen yet, or held
+    live_s: dict[int, float] = field(default_factory=dict)  # work in the pool
+    out: dict[str, tuple[int, Out, float]] = field(default_factory=dict)  # with its end
+    done_at: dict[int, float] = field(default_factory=dict)
     in_batches: int = 0
 
     def __post_init__(self) -> None:
@@ -206,11 +207,11 @@ class World:
             self._advance(choice.next_at)
         raise AssertionError("it never ends")
 
-    def _in_pool(self, key: object) -> Waiting:
+    def _in_pool(self, key: int) -> Waiting:
         """The work of the pool, as tasks that no batch takes."""
         group = self.groups[key]
         rows = math.ceil(self.live_s[key] / group.live_s)
-        return replace(group, key=("pool", key), rows=rows, offers=())
+        return replace(group, key=POOL + key, rows=rows, offers=())
 
     def _submit(self, sent: Submission) -> None:
         group = self.groups[sent.key]
@@ -220,7 +221,7 @@ class World:
         batch = Out(f"b{self.in_batches}", sent.rows, group.deadline_at, group.live_s, self.now)
         self.out[batch.id] = (sent.key, batch, self.now + takes_s)
 
-    def _go_live(self, key: object, rows: int) -> None:
+    def _go_live(self, key: int, rows: int) -> None:
         self.queued[key] -= rows
         self.live_s[key] += rows * self.groups[key].live_s
 
@@ -307,7 +308,7 @@ def test_every_row_has_one_place(found: list[Waiting], gone: list[Waiting], age_
     ]
     targets = [target(room_rows=7_000), target(CLAUDE, room_tokens=9_000.0)]
     choice = choose(found, batches, targets, NOW)
-    submitted = Counter[object]()
+    submitted = Counter[int]()
     used = Counter[tuple[str, str]]()
     for sent in choice.submit:
         assert sent.rows > 0

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...durations import seconds_of
 from ...errors import InputError
-from ...records import Task
+from ...records import DEFERS, Task
 from ...settings import Settings
 from .agent_prompts import check_agent
 from .fields import TaskFields
@@ -81,7 +82,10 @@ AS_IT_IS = ReadOptions()
 
 def stored_options(options: ReadOptions) -> dict[str, Any]:
     """What is stored with a batch: how ids are made, and the options that are part of each task."""
-    return {"ids": options.ids, ROWS: options.defaults.given(), "only": list(options.only)}
+    found: dict[str, Any] = {"ids": options.ids, ROWS: options.defaults.given(), "only": list(options.only)}
+    if options.defaults.deadline is not None:
+        found[DEFERS] = seconds_of(options.defaults.deadline)
+    return found
 
 
 def for_batch(options: ReadOptions, stored: Mapping[str, Any] | None) -> ReadOptions:

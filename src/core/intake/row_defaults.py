@@ -32,6 +32,7 @@ class RowDefaults:
     system: str | None = None
     response_schema: Mapping[str, Any] | None = None
     choices: Names = ()
+    deadline: str | float | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RowDefaults:
@@ -65,7 +66,7 @@ NO_DEFAULTS = RowDefaults()
 
 def option_of(field: str) -> str:
     """The option that sets a field for all rows."""
-    return {"models": "--model"}.get(field, f"--{field.replace('_', '-')}")
+    return {"models": "--model", "deadline": "--within"}.get(field, f"--{field.replace('_', '-')}")
 
 
 def missing(row: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from ...records import DEFERS
 from .admin import Admin
 from .batch_results import BatchResults
 from .batch_rows import BatchRows
@@ -45,7 +46,7 @@ from .contents import Contents
 from .controls import Controls
 from .database import Database
 from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
-from .deferrals import DEFERS, DeferralGroups, Deferrals
+from .deferrals import DeferralGroups, Deferrals
 from .direct_tasks import DirectRecord, DirectTasks
 from .events import Events
 from .identifiers import Identifiers
@@ -186,9 +187,9 @@ class Store:
 
 
 __all__ = [
+    "DEFERS",
     "Store",
     "DUPLICATES_AT_ONCE",
-    "DEFERS",
     "AddReport",
     "BatchState",
     "BatchedTask",

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from ...records import Task, TaskStatus
+from ...records import DEFERS, Task, TaskStatus
 from . import schema
 from .codec import dumps, loads
 from .database import Database
@@ -26,7 +26,6 @@ from .provider_batch_values import DeferredGroup
 from .reconnecting import reconnecting
 from .schema import IS_DEFERRED, IS_QUEUED, RUNS_ITSELF
 
-DEFERS = "within_s"  # the option of a batch whose tasks may take until their deadline
 NEAR_S = 3_600.0  # of deadlines nearer than this a group spans a minute, of others five
 AT_ONCE = 2_000  # tasks that change in one transaction
 _T, _G, _D = schema.tasks.c, deferral_groups.c, deferred_tasks.c

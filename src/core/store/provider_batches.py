@@ -23,7 +23,7 @@ from .codec import dumps, loads
 from .database import Database
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers
-from .loading import IN_SIZE, Loader
+from .loading import IN_SIZE, Loader, parts
 from .moving import mark, move
 from .provider_batch_schema import batch_reservations, provider_batch_rows, provider_batches
 from .provider_batch_states import OPEN_STATES, BatchState, may_follow
@@ -126,8 +126,19 @@ class ProviderBatches:
             .limit(limit)
         )
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-            tasks = self._loader.tasks(connection, [row.task_row for row in rows])
+            return self._loaded(connection, connection.execute(query).all())
+
+    def tasks_at(self, batch_id: int, places: Sequence[int]) -> list[BatchedTask]:
+        """The tasks at these places that have no result yet, those that have gone on without it included."""
+        with self._database.reading() as connection:
+            rows: list[Any] = []
+            for part in parts(sorted(places), IN_SIZE):
+                of_batch = sa.and_(_R.provider_batch_id == batch_id, _R.place.in_(part))
+                rows += connection.execute(sa.select(provider_batch_rows).where(of_batch)).all()
+            return self._loaded(connection, rows)
+
+    def _loaded(self, connection: sa.Connection, rows: Sequence[Any]) -> list[BatchedTask]:
+        tasks = self._loader.tasks(connection, [row.task_row for row in rows])
         return [
             BatchedTask(row.place, tasks[row.task_row], row.number, row.max_tokens, row.tier, row.agent)
             for row in rows

@@ -200,6 +200,7 @@ class Budgets:
         self._open: dict[int, tuple[int, tuple[_Sums, ...]]] = {}
         self._last_token = 0
         self._alerts: list[BudgetAlert] = []
+        self._index()
         for rule in rules:
             self.set_rule(rule)
 

@@ -1,0 +1,42 @@
+"""Collects the results of batches that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from ...providers.batch_api import BatchApi, RemoteBatch, RowAnswer
+from ..store import Collected, ProviderBatch
+from ..store_session import StoreSession
+from .rows import BatchRowReader
+
+AT_ONCE = 200  # results that are stored together
+
+
+class Collector:
+    """For one event loop."""
+
+    def __init__(self, session: StoreSession, reader: BatchRowReader) -> None:
+        self._store, self._thread, self._now = session.store, session.thread, session.clock.now
+        self._reader = reader
+
+    async def collect(
+        self, api: BatchApi, batch: ProviderBatch, remote: RemoteBatch
+    ) -> AsyncGenerator[Collected, None]:
+        """Store the results as they come. A repetition skips those that are stored. Raises ProviderError."""
+        answers: list[RowAnswer] = []
+        async with aclosing(api.results(remote, batch.marker)) as results:
+            async for answer in results:
+                answers.append(answer)
+                if len(answers) >= AT_ONCE:
+                    yield await self._collect(api, batch, answers)
+                    answers = []
+        if answers:
+            yield await self._collect(api, batch, answers)
+
+    async def _collect(self, api: BatchApi, batch: ProviderBatch, answers: list[RowAnswer]) -> Collected:
+        by_place = {answer.number: answer for answer in answers}
+        rows = await self._thread.insist(self._store.provider_batches.tasks_at, batch.id, list(by_place))
+        now = self._now()
+        ends = [await self._reader.end(api, batch, row, by_place[row.place], now) for row in rows]
+        return await self._thread.insist(self._store.batch_results.collect, batch.id, ends, now)

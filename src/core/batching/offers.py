@@ -1,0 +1,109 @@
+"""What the choice between batches and live calls is given: costs and times of one task of each group.
+
+These are expectations. What is reserved and what is booked follow the real request and its real usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ...records import Task, Usage
+from ...routing.balancer import ProviderLoadBalancer
+from ...routing.batch_choice import Offer, Waiting
+from ...routing.limits.estimator import TOKENS_PER_MESSAGE, USUAL_OUTPUT
+from ...routing.limits.token_bucket import REQUESTS
+from ...routing.routes import Option, Route
+from ..store import DeferredGroup
+
+PRICE_FACTOR = 0.5  # of a live call's price, at all three APIs
+USUAL_RESPONSE_S = 5.0  # of a provider that has not answered yet
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A group as the choice sees it, and the route of its tasks."""
+
+    waiting: Waiting
+    route: Route
+
+    def option(self, provider: str, model: str) -> Option:
+        """The option of a target that the choice has taken."""
+        for option in self.route.options:
+            if (option.provider.name, option.model.name) == (provider, model):
+                return option
+        raise KeyError((provider, model))
+
+
+class Offers:
+    """Sizes groups for the choice. Reads the balancer's state and changes nothing."""
+
+    def __init__(self, balancer: ProviderLoadBalancer) -> None:
+        self._balancer = balancer
+
+    def of(self, group: DeferredGroup, like: Task, more_until: float, now: float) -> Offered:
+        """`like` is any task of the group: all have the same route."""
+        route = self._balancer.route(like, now)
+        costs = dict(self._costs(group, like, route, now))
+        weights = {place: max(route.options[place].provider.weight, 1e-9) for place in costs}
+        total = sum(weights.values())
+        live_nanos = sum(costs[place] * weights[place] for place in costs) / total if total else 0.0
+        offers = tuple(
+            Offer(
+                (option.provider.name, option.model.name),
+                costs[place] * PRICE_FACTOR,
+                self._prompt_tokens(group, like, option),
+            )
+            for place, option in enumerate(route.options)
+            if place in costs and option.provider.config.batch_api and not option.provider.key.rejection
+        )
+        waiting = Waiting(
+            group.id,
+            group.rows,
+            group.deadline_at,
+            live_nanos,
+            self._live_s(group, like, route),
+            offers,
+            more_until,
+        )
+        return Offered(waiting, route)
+
+    def _costs(
+        self, group: DeferredGroup, like: Task, route: Route, now: float
+    ) -> Iterator[tuple[int, float]]:
+        """The expected price of a live call by the place of its option; none where it is unknown."""
+        for place, option in enumerate(route.options):
+            price = self._balancer.registry.price_of(option.provider, option.model, now)
+            if price is not None:
+                prompt = round(self._prompt_tokens(group, like, option))
+                output = round(USUAL_OUTPUT * self._max_tokens(group, option))
+                yield place, float(price.cost_nanos(Usage(input_tokens=prompt, output_tokens=output)))
+
+    @staticmethod
+    def _max_tokens(group: DeferredGroup, option: Option) -> float:
+        return (group.max_tokens + group.unstated * option.max_tokens) / group.rows
+
+    @staticmethod
+    def _prompt_tokens(group: DeferredGroup, like: Task, option: Option) -> float:
+        per_char = option.provider.estimators.of(group.task_type).tokens_per_char
+        return group.text_chars / group.rows * per_char + TOKENS_PER_MESSAGE * len(like.messages)
+
+    def _live_s(self, group: DeferredGroup, like: Task, route: Route) -> float:
+        """The time that one task takes of the whole pool: by slots, and by the limits that are known."""
+        per_s: dict[str, float] = {}
+        for option in route.options:
+            provider = option.provider
+            response_s = provider.history.avg_response_s or USUAL_RESPONSE_S
+            rate = provider.concurrency.most / response_s
+            used: Mapping[str, float] = {
+                REQUESTS: 1.0,
+                "input_tokens": self._prompt_tokens(group, like, option),
+                "output_tokens": self._max_tokens(group, option),
+                "tokens": max(self._prompt_tokens(group, like, option), self._max_tokens(group, option)),
+            }
+            for dimension, bucket in option.model.group.buckets.items():
+                if units := used.get(dimension):
+                    rate = min(rate, bucket.rate / units)
+            per_s[provider.name] = max(per_s.get(provider.name, 0.0), rate)
+        total = sum(per_s.values())
+        return 1.0 / total if total > 0 else 0.0

@@ -1,0 +1,107 @@
+"""Rows of batches: the request that a task becomes, and the end of the task that an answer is."""
+
+from __future__ import annotations
+
+import math
+
+from ...agents.real_agent import RealAgent, checked
+from ...errors import ContentRefused, ProviderError
+from ...providers.batch_api import BatchApi, RowAnswer
+from ...records import (
+    BATCH,
+    Attempt,
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    Outcome,
+    Placement,
+    Result,
+    TaskStatus,
+    Usage,
+)
+from ...routing.balancer import ProviderLoadBalancer
+from ...routing.outcomes import outcome_of
+from ..store import BatchedTask, ProviderBatch, RowEnd
+from .offers import PRICE_FACTOR
+
+
+class BatchRowReader:
+    """Makes requests of tasks, and results of answers, for the batches of one pool."""
+
+    def __init__(self, balancer: ProviderLoadBalancer, agents: dict[str, RealAgent]) -> None:
+        self._balancer = balancer
+        self._agent = next(iter(agents.values()))  # any of them makes the same request
+        self._failover_on_refusal = balancer.settings.routing.failover_on_refusal
+
+    def request(self, batch: ProviderBatch, row: BatchedTask, now: float) -> CompletionRequest:
+        """The request of a row, as a live call to the same model would send it."""
+        placement = Placement(
+            0, row.task, batch.provider, batch.model, "", row.tier, row.agent, row.max_tokens, BATCH,
+            (), now, self._balancer.settings.providers[batch.provider].timeout_s, row.number,
+        )  # fmt: skip
+        return self._agent.request_for(placement)
+
+    async def end(
+        self, api: BatchApi, batch: ProviderBatch, row: BatchedTask, answer: RowAnswer, now: float
+    ) -> RowEnd:
+        """How the row came back. A task whose row failed runs live, as after any failed attempt."""
+        if answer.body is None and answer.error is None:
+            return RowEnd(row.place)
+        request = self.request(batch, row, now)
+        rendered = await api.render(batch.marker, row.place, request)
+        try:
+            completion = api.read(answer, request, rendered.warnings)
+            completion = await checked(completion, request, batch.provider)
+        except ProviderError as error:
+            attempt = self._attempt(batch, row, None, error, now)
+            refused = isinstance(error, ContentRefused) and not self._failover_on_refusal
+            return RowEnd(row.place, attempt, self._refused(row, attempt, error, now) if refused else None)
+        attempt = self._attempt(batch, row, completion, None, now)
+        return RowEnd(row.place, attempt, self._answered(row, attempt, completion, now))
+
+    def _attempt(
+        self,
+        batch: ProviderBatch,
+        row: BatchedTask,
+        completion: Completion | None,
+        error: ProviderError | None,
+        now: float,
+    ) -> Attempt:
+        usage = completion.usage if completion is not None else error.usage if error is not None else None
+        outcome = outcome_of(completion, error)
+        if outcome is Outcome.UNCERTAIN:
+            outcome = Outcome.NEUTRAL  # what a batch did not answer is not billed
+        started_at = batch.submitted_at or batch.created_at
+        return Attempt(
+            row.number, batch.provider, batch.model, row.agent, outcome, started_at,
+            max(0.0, now - started_at), BATCH, (), False, error.kind if error else "",
+            error.message if error else "", error.status if error else None, usage or Usage(),
+            self._cost(batch, usage, now), row.max_tokens,
+        )  # fmt: skip
+
+    def _cost(self, batch: ProviderBatch, usage: Usage | None, now: float) -> int | None:
+        if usage is None:
+            return 0
+        provider = self._balancer.by_name[batch.provider]
+        model = provider.model(batch.model, self._balancer.settings, now)
+        price = self._balancer.registry.price_of(provider, model, now)
+        return None if price is None else math.ceil(price.cost_nanos(usage) * PRICE_FACTOR)
+
+    def _answered(self, row: BatchedTask, attempt: Attempt, completion: Completion, now: float) -> Result:
+        return Result(
+            row.task,
+            TaskStatus.SUCCEEDED,
+            now,
+            (attempt,),
+            output=completion.text,
+            parts=completion.parts,
+            finish_reason=str(completion.finish_reason),
+            truncated=completion.finish_reason is FinishReason.LENGTH,
+            warnings=completion.warnings,
+            tier=row.tier,
+            baseline_nanos=self._balancer.registry.prices.baseline_nanos(completion.usage, now),
+        )
+
+    @staticmethod
+    def _refused(row: BatchedTask, attempt: Attempt, error: ProviderError, now: float) -> Result:
+        return Result(row.task, TaskStatus.REFUSED, now, (attempt,), error=error.message, tier=row.tier)

@@ -1,0 +1,141 @@
+"""`run --within`: rows go to the batch APIs of simulators whose clock of batches is fast, and come back."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+
+API_FORMATS = ("anthropic", "openai", "gemini")
+FAST = {"latency": {"first_token_s": 0.0, "per_token_s": 0.0}}
+SPEED = 600  # of the clock of batches
+ROWS = 240
+
+
+def simulator_of(**batches: Any) -> dict[str, Any]:
+    return {
+        "batch_clock_factor": SPEED,
+        "providers": {api: {**FAST, "batches": batches} for api in API_FORMATS},
+    }
+
+
+def rows(count: int = ROWS, **fields: Any) -> list[dict[str, Any]]:
+    return [{"id": f"r{n}", "prompt": f"Question {n}?", "max_tokens": 60, **fields} for n in range(count)]
+
+
+def within(folder: Path, tasks: list[dict[str, Any]], duration: str, simulator: SimulatorProcess) -> Script:
+    write_rows(folder / "tasks.jsonl", tasks)
+    return run_script(
+        *("run", "tasks.jsonl", "-o", "out.jsonl", "--within", duration, "--yes"),
+        cwd=folder,
+        env=live_environment(simulator.base_urls),
+        timeout_s=120,
+    )
+
+
+def batches_of(folder: Path) -> list[dict[str, Any]]:
+    if not (folder / "state" / "live.db").exists():
+        return []
+    with closing(sqlite3.connect(folder / "state" / "live.db")) as database:
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute("SELECT * FROM provider_batches ORDER BY id")]
+        except sqlite3.OperationalError:  # the schema is not there yet
+            return []
+
+
+def answered_once(folder: Path, count: int = ROWS) -> list[dict[str, Any]]:
+    found = read_rows(folder / "out.jsonl")
+    assert sorted(row["id"] for row in found) == sorted(f"r{n}" for n in range(count))
+    assert {row["status"] for row in found} == {"succeeded"}
+    return found
+
+
+def billed(simulator: SimulatorProcess) -> int:
+    return sum(
+        each["answers"]
+        for api in API_FORMATS
+        for each in simulator.stats()[api]["batches"]["billed"].values()
+    )
+
+
+def test_rows_that_may_wait_are_answered_by_a_batch_at_half_the_price(tmp_path: Path) -> None:
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        done = within(tmp_path, rows(), "24h", simulator)
+        assert done.process.returncode == 0, done.err
+        found = answered_once(tmp_path)
+        assert billed(simulator) == ROWS
+        assert not any(simulator.stats()[api]["calls"] for api in API_FORMATS)
+    (cheapest,) = {row["model"] for row in found}
+    assert cheapest == "gemini-3.8-flash"
+    assert all(row["attempts"][0]["choice"] == "batch" for row in found if "attempts" in row)
+    assert {batch["state"] for batch in batches_of(tmp_path)} == {"collected"}
+    assert sum(batch["reserved_nanos"] for batch in batches_of(tmp_path)) == 0
+
+
+def test_rows_that_fail_or_expire_in_a_batch_are_answered_live(tmp_path: Path) -> None:
+    faults = {"row_faults": {"server_error": 0.1}, "expiring": 0.5, "window_s": 1_200.0}
+    with SimulatorProcess.start(simulator_of(**faults)) as simulator:
+        done = within(tmp_path, rows(), "24h", simulator)
+        assert done.process.returncode == 0, done.err
+        answered_once(tmp_path)
+        live = sum(simulator.stats()[api]["calls"] for api in API_FORMATS)
+        assert billed(simulator) + live >= ROWS
+        assert 0 < live < ROWS
+
+
+def test_without_a_deadline_nothing_goes_to_a_batch(tmp_path: Path) -> None:
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", rows(20))
+        done = run_script(
+            *("run", "tasks.jsonl", "-o", "out.jsonl", "--yes"),
+            cwd=tmp_path,
+            env=live_environment(simulator.base_urls),
+        )
+        assert done.process.returncode == 0, done.err
+    answered_once(tmp_path, 20)
+    assert not batches_of(tmp_path)
+
+
+def test_with_little_time_all_is_live(tmp_path: Path) -> None:
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        done = within(tmp_path, rows(20), "10m", simulator)
+        assert done.process.returncode == 0, done.err
+        answered_once(tmp_path, 20)
+    assert not batches_of(tmp_path)
+
+
+@pytest.mark.parametrize("duration", ["soon", "0s", "-1h", "24", "1e9w"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, duration: str) -> None:
+    write_rows(tmp_path / "tasks.jsonl", rows(1))
+    done = run_script("run", "tasks.jsonl", "--within", duration, cwd=tmp_path)
+    if duration == "24":  # seconds
+        assert done.process.returncode == 0
+    else:
+        assert done.process.returncode == 2
+        assert "--within" in done.err
+
+
+def test_after_a_kill_the_same_command_goes_on_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+    with SimulatorProcess.start(simulator_of() | {"batch_clock_factor": 0}) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", rows())
+        command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
+        with Script(*command, cwd=tmp_path, env=live_environment(simulator.base_urls)) as running:
+            while not any(batch["state"] == "submitted" for batch in batches_of(tmp_path)):
+                running.pause()
+            running.kill()
+        simulator.batch_clock(factor=SPEED)
+        done = run_script(*command, cwd=tmp_path, env=live_environment(simulator.base_urls), timeout_s=120)
+        assert done.process.returncode == 0, done.err
+        answered_once(tmp_path)
+        stats = [simulator.stats()[api]["batches"] for api in API_FORMATS]
+        assert sum(each["created"] for each in stats) == 1
+        assert sum(each["paid_twice"] for each in stats) == 0
+        assert billed(simulator) == ROWS
+    assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
