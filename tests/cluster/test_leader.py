@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.app import cli
 from src.simulator.process import SimulatorProcess
 from tests.databases import own_database
 from tests.helpers import live_environment
@@ -20,12 +19,7 @@ from tests.helpers import live_environment
 from .ray_cluster import RayCluster
 from .stage import LONG, QUICK, Counts, Stage
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(
-        not any(option.name == "workers" for option in cli.params), reason="the leader has no --workers yet"
-    ),
-]
+pytestmark = pytest.mark.cluster
 TASKS = 200
 END_S = 120.0
 
