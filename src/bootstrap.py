@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from .workers.port import Fleet
 
 
+BATCH_CLOCK_FACTOR = 60  # of the built-in simulator: a batch of an hour takes a minute
+
+
 @dataclass(frozen=True, slots=True)
 class StartOptions:
     """What the command line says about settings and mode. `simulate`: None simulates if there is no key."""
@@ -230,7 +233,8 @@ def _simulator_config(setup: Setup) -> dict[str, Any]:
     """The simulator serves every enabled provider of the settings in its own API format."""
     enabled = {name: config for name, config in setup.settings.providers.items() if config.enabled}
     config: dict[str, Any] = {
-        "providers": {name: {"api_format": provider.api_format} for name, provider in enabled.items()}
+        "batch_clock_factor": BATCH_CLOCK_FACTOR,
+        "providers": {name: {"api_format": provider.api_format} for name, provider in enabled.items()},
     }
     if setup.simulator_config is None:
         return config
@@ -245,7 +249,7 @@ def _simulator_config(setup: Setup) -> dict[str, Any]:
         if name not in enabled:
             raise ConfigError(f"no provider {name!r}", where=where, allowed=", ".join(enabled))
         config["providers"][name] |= own
-    return {**given, **config}
+    return {**config, **given, "providers": config["providers"]}
 
 
 def build_orchestrator(

@@ -29,9 +29,11 @@ from .session import Session
 
 
 def confirm_run(
-    session: Session, found: Preflight, *, yes: bool, cap: Cap | None, quiet: bool
+    session: Session, found: Preflight, *, yes: bool, cap: Cap | None, quiet: bool, defers: bool = False
 ) -> Plan | None:
     """Print the plan of what is left of a batch, and ask. Returns the plan; None if nothing is left.
+
+    `defers`: its tasks may go to the providers' batch APIs.
 
     Raises click.Abort if the answer is no, InputError without a terminal. Nothing is stored before.
     """
@@ -42,7 +44,7 @@ def confirm_run(
     settings = session.setup.settings
     if cap is not None:
         _refuse_unpriced(found.sample.kept, settings)
-    plan = plan_sample(session, found.sample)
+    plan = plan_sample(session, found.sample, defers=defers)
     affordable = plan if cap is None else _affordable(session, found.sample, plan, cap)
     if not quiet:
         for line in short_lines(plan, affordable, found.rejected):

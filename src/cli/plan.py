@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..core.batching.foresee import foresee
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions
 from ..core.planning import RECORDS_S, last_start_s, make_plan
 from ..core.plans import Plan, TaskSample, substitutions
-from ..core.virtual_pool import VirtualPool
+from ..core.virtual_pool import VirtualPool, assume_ample_limits
 from ..errors import InputError
 from ..records import Task
 from ..routing.cost.budgets import BudgetRule
@@ -51,7 +52,7 @@ def plan(
         _note_bad(console, source, lines.bad)
         raise InputError(f"{source}: no usable tasks: {why_none(len(lines.bad))}")
     with session(setup, console, clock) as opened:
-        found = plan_sample(opened, sample)
+        found = plan_sample(opened, sample, defers=reading.defaults.deadline is not None)
     if as_json:
         sys.stdout.write(json.dumps(plan_as_json(found, lines.bad, simulated=setup.simulated)) + "\n")
         return 0
@@ -73,10 +74,13 @@ def _note_bad(console: Console, source: str, bad: Sequence[BadLine]) -> None:
         console.note(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more rejected lines")
 
 
-def plan_sample(session: Session, sample: TaskSample, cap_nanos: int | None = None) -> Plan:
+def plan_sample(
+    session: Session, sample: TaskSample, cap_nanos: int | None = None, *, defers: bool = False
+) -> Plan:
     """The plan for the sampled tasks, by what this state has recorded and learned.
 
     With `cap_nanos`: for those tasks that it pays for, with the calls in flight that it leaves room for.
+    `defers`: tasks with a deadline may go to the providers' batch APIs.
     """
     from ..core.forecast import Forecast
 
@@ -92,7 +96,12 @@ def plan_sample(session: Session, sample: TaskSample, cap_nanos: int | None = No
     if cap is not None:
         return replace(found, tasks=sum(found.statuses.values()))
     planned = found.for_all(sample.count, sample.every)
-    return replace(planned, substitutions=renamed, agents=dict(sample.agents))
+    batches = None
+    if defers:
+        balancer, turnarounds = pool.balancer(now), store.provider_batches.turnarounds
+        assume_ample_limits(balancer)
+        batches = foresee(sample.kept, sample.count / len(sample.kept), balancer, turnarounds, now)
+    return replace(planned, substitutions=renamed, agents=dict(sample.agents), batches=batches)
 
 
 def learned_limits(session: Session) -> dict[str, dict[str, Any]]:

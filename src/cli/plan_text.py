@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..core.batching.foresee import BatchForecast
 from ..core.intake import BadLine
 from ..core.plans import CostLine, Plan, WaitSpan
-from ..formatting import duration, local_time, money, plural
+from ..formatting import duration, local_time, money, plural, rough_duration
 from ..records import NANOS_PER_USD, TaskStatus, WaitReason
 from ..refusal_text import wait_text
 
@@ -29,6 +30,7 @@ def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
     yield _count(plan, rejected)
     yield f"tokens: {plan.prompt_tokens:,} in, about {plan.output_tokens:,} out"
     yield f"cost: {_cost(plan)}"
+    yield from _batches(plan)
     yield ""
     if plan.unknown_prices:
         yield f"no price for {', '.join(plan.unknown_prices)}: not included in cost totals"
@@ -54,6 +56,7 @@ def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
         if plan.unknown_prices:
             yield f"plan: no price for {', '.join(plan.unknown_prices)}: their cost comes on top"
     yield from (f"plan: {text}" for text in _model_lines(affordable))
+    yield from (f"plan: {text}" for text in _batches(plan))
     if affordable.tasks < plan.tasks:
         of_all = f"{affordable.tasks:,} of {plan.tasks:,} tasks"
         yield f"plan: --max-cost pays for about {of_all}, then the run stops"
@@ -69,6 +72,20 @@ def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
                 *_advice(plan),
             )
         )
+
+
+def _batches(plan: Plan) -> Iterator[str]:
+    """The same work with the providers' batch APIs, where it may go there."""
+    found = plan.batches
+    if found is None:
+        return
+    where = ", ".join(f"{rows:,} at {model}" for model, rows in found.models.items())
+    live = f", {found.live_tasks:,} live" if found.live_tasks else ""
+    cost = money(round(plan.expected_nanos * found.price_share))
+    yield f"in batches: about {cost} instead ({where}{live})"
+    low, high = rough_duration(found.takes.p10_s), rough_duration(found.takes.p90_s)
+    known = "as assumed" if found.takes.is_assumed else "as recorded"
+    yield f"in batches: each ends after {low} to {high}, {known}"
 
 
 def _model_lines(plan: Plan) -> Iterator[str]:
@@ -237,9 +254,22 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "usual_max_tokens": plan.usual_max_tokens,
         "substitutions": [asdict(each) for each in plan.substitutions],
         "agents": dict(plan.agents),
+        "batches": None if plan.batches is None else _batches_json(plan, plan.batches),
         "from_records": plan.from_records,
         "sampled": plan.sampled,
         "simulated": simulated,
+    }
+
+
+def _batches_json(plan: Plan, found: BatchForecast) -> dict[str, Any]:
+    return {
+        "tasks": found.tasks,
+        "live_tasks": found.live_tasks,
+        "expected_usd": plan.expected_nanos * found.price_share / NANOS_PER_USD,
+        "models": dict(found.models),
+        "p10_s": found.takes.p10_s,
+        "p90_s": found.takes.p90_s,
+        "assumed": found.takes.is_assumed,
     }
 
 

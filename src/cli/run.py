@@ -147,7 +147,8 @@ class _Run:
         plan, not_stored = None, NotStored()
         if found is not None and not session.setup.simulated:
             cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
-            plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet)
+            defers = how.reading.defaults.deadline is not None
+            plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet, defers=defers)
         restore_purged(session, batch, how.rerun)
         requeue(session, batch.name, how.rerun)
         if found is None or has_new_options or not found.leaves_nothing_to_store(how.rerun):

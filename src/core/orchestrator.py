@@ -44,7 +44,9 @@ from ..settings import Settings
 from ..workers.identity import describe
 from ..workers.local import LocalWorker
 from .alerts import Alerter
-from .batching import BatchKeeper, BatchRowReader, Means, Offers
+from .batching.keeper import BatchKeeper, Means
+from .batching.offers import Offers
+from .batching.rows import BatchRowReader
 from .budget_keeper import BudgetKeeper, budgets_from
 from .calls import Call, CallGate, CallRunner
 from .canary_calls import CanaryCalls
@@ -154,7 +156,8 @@ class Orchestrator:
         build = partial(build_adapter, slots=self.balancer.slots, max_answer_mb=settings.pool.max_answer_mb)
         self._adapters = dict(options.adapters or {name: build(a) for name, a in access.items()})
         self._keys = KeyRenewal(self.balancer, self._adapters, access, build)
-        self._local = LocalWorker(create_balanced_agent_pool(settings, self._adapters))
+        agents = create_balanced_agent_pool(settings, self._adapters)
+        self._local = LocalWorker(agents)
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
         gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
         kept = contents_kept(settings.gateway)
@@ -186,7 +189,7 @@ class Orchestrator:
         means = Means(
             lambda name: build_batch_api(access[name], self._adapters[name]),
             Offers(self.balancer),
-            BatchRowReader(self.balancer, agents),
+            BatchRowReader(self.balancer, next(iter(agents.values()))),
             self._budget_keeper.batches,
         )
         self._batches = BatchKeeper(session, means, reporter, self._count, self._placer.tasks_wanted.set)

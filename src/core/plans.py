@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ..records import Task, TaskStatus, WaitReason
 from ..settings import Settings
+from .batching.foresee import BatchForecast
 
 FAR_ABOVE = 2.0  # x the expected cost and answers: from here on a plan suggests a limit for answers
 WORTH_A_LIMIT_NANOS = 10_000_000  # 1 cent: what costs less at most needs no limit
@@ -121,6 +122,7 @@ class Plan:
     sampled: int = 1
     substitutions: tuple[Substitution, ...] = ()
     agents: Mapping[str, int] = field(default_factory=dict)  # tasks by the agent that they name
+    batches: BatchForecast | None = None  # tasks that may go to the providers' batch APIs instead
 
     @property
     def low_nanos(self) -> int:

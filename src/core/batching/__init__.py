@@ -7,9 +7,3 @@
 `routing/batch_choice.py` decides; this package acts, and every step is in the store before the next one. So a
 killed orchestrator's successor goes on where it was, whatever that is.
 """
-
-from .keeper import BatchKeeper, Means
-from .offers import Offers
-from .rows import BatchRowReader
-
-__all__ = ["BatchKeeper", "BatchRowReader", "Means", "Offers"]

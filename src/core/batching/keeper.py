@@ -34,6 +34,8 @@ POLL_AT_LEAST_S, POLL_AT_MOST_S = 5.0, 120.0
 POLL_SHARE = 0.05  # of a batch's age: a batch of an hour is looked at every three minutes
 LOOKED_FOR_S = 600.0  # after an unanswered creation, before the batch is sent again: lists may lag behind
 FULL_S = 300.0  # a target that takes no more rows is left alone
+GONE = 404
+AT_THE_PROVIDER = (BatchState.SUBMITTED, BatchState.CANCELLING)
 HOPELESS = (AuthFailed, BadRequest, ModelUnavailable)  # of a creation: sending it again changes nothing
 
 
@@ -191,6 +193,9 @@ class BatchKeeper:
         log.info("a batch waits: %s", error.message, extra={**_fields(batch), "error": error.kind})
         if isinstance(error, HOPELESS) and batch.state is BatchState.INTENDED:
             await self._fail(batch, error.message)
+            return
+        if error.status == GONE and batch.state in AT_THE_PROVIDER:
+            await self._fail(batch, "its provider does not have it any more", defer=True)
             return
         await self._poll_again(batch, max(POLL_AT_LEAST_S, error.retry_after_s or 0.0))
 

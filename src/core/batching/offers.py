@@ -14,6 +14,7 @@ from ...routing.batch_choice import Offer, Waiting
 from ...routing.limits.estimator import TOKENS_PER_MESSAGE, USUAL_OUTPUT
 from ...routing.limits.token_bucket import REQUESTS
 from ...routing.routes import Option, Route
+from ...routing.state import ProviderState
 from ..store import DeferredGroup
 
 PRICE_FACTOR = 0.5  # of a live call's price, at all three APIs
@@ -33,6 +34,10 @@ class Offered:
             if (option.provider.name, option.model.name) == (provider, model):
                 return option
         raise KeyError((provider, model))
+
+
+def _takes_batches(provider: ProviderState) -> bool:
+    return provider.config.batch_api and not (provider.paused or provider.key.rejection)
 
 
 class Offers:
@@ -55,7 +60,7 @@ class Offers:
                 self._prompt_tokens(group, like, option),
             )
             for place, option in enumerate(route.options)
-            if place in costs and option.provider.config.batch_api and not option.provider.key.rejection
+            if place in costs and _takes_batches(option.provider)
         )
         waiting = Waiting(
             group.id,

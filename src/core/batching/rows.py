@@ -28,9 +28,9 @@ from .offers import PRICE_FACTOR
 class BatchRowReader:
     """Makes requests of tasks, and results of answers, for the batches of one pool."""
 
-    def __init__(self, balancer: ProviderLoadBalancer, agents: dict[str, RealAgent]) -> None:
-        self._balancer = balancer
-        self._agent = next(iter(agents.values()))  # any of them makes the same request
+    def __init__(self, balancer: ProviderLoadBalancer, agent: RealAgent) -> None:
+        """`agent`: any of the pool, since all make the same requests."""
+        self._balancer, self._agent = balancer, agent
         self._failover_on_refusal = balancer.settings.routing.failover_on_refusal
 
     def request(self, batch: ProviderBatch, row: BatchedTask, now: float) -> CompletionRequest:
