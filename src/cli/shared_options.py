@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,6 @@ WITHIN = (
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
 PLAIN_FIELDS = (
     "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "system",
-    "deadline",
 )  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -259,7 +259,8 @@ def with_workers(command: Command) -> Command:
 
 def read_options(options: dict[str, Any]) -> ReadOptions:
     """Take the options of `reading` out of `options`. Raises InputError."""
-    defaults = row_defaults(options)
+    defaults = replace(row_defaults(options), deadline=options.pop("deadline"))
+    defaults.check(option_of)
     fmt, limit, only, ids, file, text = (
         options.pop(name) for name in ("fmt", "limit", "only", "id_column", "prompt_file", "prompt")
     )

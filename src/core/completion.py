@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..records import OPEN_STATUSES
 from .calls import CallRunner
 from .claims import TaskClaims
@@ -17,6 +19,7 @@ class CompletionCheck:
     ) -> None:
         self._claims, self._calls, self._result_writer, self._end = claims, calls, result_writer, end
         self._session, self._scheduler = claims.session, claims.scheduler
+        self.is_collecting: Callable[[], bool] = lambda: False  # results of a batch at a provider
 
     @property
     def is_idle(self) -> bool:
@@ -45,7 +48,7 @@ class CompletionCheck:
         """Whether the run is over; where tasks are left, `end` says why."""
         if await self.is_stuck():
             return True
-        if not self.is_idle:
+        if not self.is_idle or self.is_collecting():
             return False
         session = self._session
         counts = await session.thread.insist(session.store.reports.task_counts, session.batch)

@@ -193,6 +193,7 @@ class Orchestrator:
             self._budget_keeper.batches,
         )
         self._batches = BatchKeeper(session, means, reporter, self._count, self._placer.tasks_wanted.set)
+        self._completion.is_collecting = lambda: self._batches.is_collecting
         self._retention = Retention(session, reporter, settings.store.retention_days)
         self._commands = CommandHandler(self.balancer, scheduler, ends.ended)
         self._store_sync = StoreSync(

@@ -85,7 +85,7 @@ class Job:
 
 
 JOBS = {
-    "claim": Job("_session.store.queue", "claim", "claiming"),
+    "claim": Job("_session.store.queue", "claim_part", "claiming"),
     "poll": Job("_session.store.queue", "poll", ""),
     "offer": Job("scheduler", "offer", "offering a task", lost=1),
     "placing": Job("scheduler", "dispatch", "placing tasks"),
@@ -159,14 +159,14 @@ def test_an_internal_error_during_a_call_is_retried_and_counts_against_no_provid
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
-    for agent in pool._calls._agents.values():
+    for agent in pool._local._agents.values():
         fails_once(monkeypatch, agent, "attempt")
     with caplog.at_level(logging.ERROR):
         report = run(pool)
     assert report.answered == len(TASKS), "a call that our own code broke is made again"
     assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
     calls = store.reports.summary().calls
-    assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._calls._agents), "it may have been billed"
+    assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._local._agents), "it may have been billed"
     assert all(p.breaker.opened_count == 0 and not p.history.error_rate for p in pool.balancer.providers)
 
 
@@ -174,7 +174,7 @@ def test_a_persistent_internal_error_fails_the_task(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
-    for agent in pool._calls._agents.values():
+    for agent in pool._local._agents.values():
         monkeypatch.setattr(agent, "request_for", always_fails)
     report = run(pool)
     assert report.counts == {TaskStatus.FAILED: len(TASKS)}

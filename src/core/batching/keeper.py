@@ -69,6 +69,7 @@ class BatchKeeper:
         self._report, self._on_results, self._wake = reporter.report, on_results, wake
         self._submitter = Submitter(session, means.reader, means.budgets, reporter)
         self._collector = Collector(session, means.reader)
+        self.is_collecting = False  # results of a batch, which is closed after them
         self._seen_at: dict[int, float] = {}  # when a group was first seen
         self._full_until: dict[tuple[str, str], float] = {}
         self._most_rows: dict[tuple[str, str], int] = {}  # of targets that were full
@@ -247,6 +248,13 @@ class BatchKeeper:
 
     async def _collect(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
         """Store all results, give the other rows back, and delete what the provider keeps."""
+        self.is_collecting = True
+        try:
+            await self._collect_all(batch, remote)
+        finally:
+            self.is_collecting = False
+
+    async def _collect_all(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
         api = self._api(batch.provider)
         async for collected in self._collector.collect(api, batch, remote):
             self._settle(batch, collected.settled)
