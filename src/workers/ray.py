@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 RESOURCE = "orchestrator_worker"
 JOIN_S = 10.0  # to join a cluster that answers: Ray's own patience is without an end
 LOOK_S = 3.0  # for the control service to answer: it does so in milliseconds
+HELLO_S = 2.0  # for workers that run to reply, within LOOK_S
 CONNECT_S = 3.0
 IDLE_END_S = 60.0  # another one is there in seconds
 HOLDING_END_S = 86_400.0  # they are paid for
@@ -198,10 +199,14 @@ class RayFleet:
         for gone in (self._ports.keys() | self._starting.keys()) - names:
             self._ports.pop(gone, None)
             self._starting.pop(gone, None)
-        for name in sorted(names - self._ports.keys() - self._starting.keys()):
+        found = sorted(names - self._ports.keys() - self._starting.keys())
+        for name in found:
             self._greet(name, self._ray.get_actor(name))
         for _ in range(self._free(len(names))):
             self._start()
+        if found:  # a new leader takes over what workers that run already hold, so it hears them at once
+            greetings = [self._starting[name][1] for name in found]
+            self._ray.wait(greetings, num_returns=len(greetings), timeout=HELLO_S)
         self._hear_greetings()
 
     def _free(self, named: int) -> int:

@@ -38,8 +38,9 @@ def simulator() -> Iterator[SimulatorProcess]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(simulator: SimulatorProcess) -> Iterator[RayCluster]:
+    """One for each module: a worker with outcomes that no leader has stored keeps its place for a day."""
     with RayCluster(live_environment(simulator.base_urls), workers=WORKERS) as running:
         yield running
 

@@ -76,7 +76,7 @@ def test_a_stopped_worker_s_calls_go_elsewhere_and_none_comes_late(stage: Stage)
         pid = stage.cluster.worker_pids()[0]
         os.kill(pid, signal.SIGSTOP)
         try:
-            leader.wait_for("lost; its calls are placed anew")
+            leader.wait_for("calls in flight placed anew")
         finally:
             os.kill(pid, signal.SIGCONT)
         assert leader.wait(END_S) == 0, leader.err
