@@ -83,6 +83,8 @@ class Watch:
         end, seen = time.monotonic() + timeout_s, {}
         assert self._child.stdout is not None
         for line in self._child.stdout:
+            if not line.startswith("{"):  # Ray tells there of processes that died
+                continue
             seen = json.loads(line)
             if holds(seen):
                 return seen
