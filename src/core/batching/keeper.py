@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0  # between two looks at the store for deferred tasks and batches that are due
 GATHER_S = 10.0  # few tasks wait so long for more of their kind
 POLL_AT_LEAST_S, POLL_AT_MOST_S = 5.0, 120.0
-POLL_SHARE = 0.05  # of a batch's age: a batch of an hour is looked at every three minutes
+POLL_SHARE = 0.05  # of a batch's age: a batch of half an hour is looked at every 90 s
 LOOKED_FOR_S = 600.0  # after an unanswered creation, before the batch is sent again: lists may lag behind
 FULL_S = 300.0  # a target that takes no more rows is left alone
 GONE = 404
@@ -67,7 +67,7 @@ class BatchKeeper:
         self._now = session.clock.now
         self._api, self._offers, self._budgets = means.api_of, means.offers, means.budgets
         self._report, self._on_results, self._wake = reporter.report, on_results, wake
-        self._submitter = Submitter(session, means.reader, means.budgets, reporter)
+        self._submitter = Submitter(session, means.offers, means.reader, means.budgets, reporter)
         self._collector = Collector(session, means.reader)
         self.is_collecting = False  # results of a batch, which is closed after them
         self._seen_at: dict[int, float] = {}  # when a group was first seen
@@ -101,17 +101,16 @@ class BatchKeeper:
         batches = await self._thread.insist(self._store.provider_batches.open)
         batches = [batch for batch in batches if batch.left_rows]
         out = [_out(batch) for batch in batches if batch.state is not BatchState.ENDED]
-        waiting = [each.waiting for each, _ in offered.values()]
+        waiting = [each.waiting for each in offered.values()]
         choice = choose(waiting, out, await self._targets(waiting, batches, now), now)
         await self._recall(choice, {str(batch.id): batch for batch in batches})
         await self._go_live(choice, now)
         for sent in choice.submit:
-            await self._submit(sent, *offered[sent.key])
+            await self._submit(sent, offered[sent.key])
 
-    async def _submit(self, sent: Submission, offered: Offered, group: DeferredGroup) -> None:
-        option, live_s = offered.option(*sent.target), offered.waiting.live_s
+    async def _submit(self, sent: Submission, offered: Offered) -> None:
         try:
-            await self._submitter.submit(self._api(sent.target[0]), group, option, sent.rows, live_s)
+            await self._submitter.submit(self._api(sent.target[0]), offered, sent.target, sent.rows)
         except ProviderError as error:  # what is in a batch stays there, and is created later
             log.info("a batch was not created: %s", error.message, extra={"action": "batch"})
 
@@ -121,16 +120,14 @@ class BatchKeeper:
         if choice.live:
             self._wake()
 
-    async def _all_offered(
-        self, groups: Sequence[DeferredGroup], now: float
-    ) -> dict[int, tuple[Offered, DeferredGroup]]:
+    async def _all_offered(self, groups: Sequence[DeferredGroup], now: float) -> dict[int, Offered]:
         """By the key of the group."""
         self._seen_at = {group.id: self._seen_at.get(group.id, now) for group in groups}
         found = {}
         for group in groups:
             if like := await self._thread.insist(self._store.deferrals.oldest, group.id, 1):
                 more_until = self._seen_at[group.id] + GATHER_S
-                found[group.id] = (self._offers.of(group, like[0], more_until, now), group)
+                found[group.id] = self._offers.of(group, like[0], more_until, now)
         return found
 
     async def _targets(
@@ -198,6 +195,9 @@ class BatchKeeper:
         if error.status == GONE and batch.state in AT_THE_PROVIDER:
             await self._fail(batch, "its provider does not have it any more", defer=True)
             return
+        if error.status == GONE and batch.state is BatchState.ENDED:  # the rows that are left have no result
+            await self._close(batch)
+            return
         await self._poll_again(batch, max(POLL_AT_LEAST_S, error.retry_after_s or 0.0))
 
     async def _poll_again(self, batch: ProviderBatch, least_s: float = POLL_AT_LEAST_S) -> None:
@@ -262,18 +262,21 @@ class BatchKeeper:
                 self._on_results(collected.results)
             if collected.requeued:
                 self._wake()
-        self._settle(
-            batch, await self._thread.insist(self._store.batch_results.collected, batch.id, self._now())
-        )
+        await self._close(batch)
+        try:
+            await api.clean_up(remote)
+        except ProviderError as error:
+            log.info("a batch was not deleted: %s", error.message, extra=_fields(batch))
+
+    async def _close(self, batch: ProviderBatch) -> None:
+        """Give the rows back that have no result."""
+        collected = self._store.batch_results.collected
+        self._settle(batch, await self._thread.insist(collected, batch.id, self._now()))
         self._budgets.close(batch.id)
         self._wake()
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
             self._tell(after, "batch_ended", _outcome(after), "info")
-        try:
-            await api.clean_up(remote)
-        except ProviderError as error:
-            log.info("a batch was not deleted: %s", error.message, extra=_fields(batch))
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)

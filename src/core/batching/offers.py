@@ -5,17 +5,19 @@ These are expectations. What is reserved and what is booked follow the real requ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ...records import Task, Usage
 from ...routing.balancer import ProviderLoadBalancer
 from ...routing.batch_choice import Offer, Waiting
+from ...routing.call_size import CallSizes
 from ...routing.limits.estimator import TOKENS_PER_MESSAGE, USUAL_OUTPUT
 from ...routing.limits.token_bucket import REQUESTS
 from ...routing.routes import Option, Route
 from ...routing.state import ProviderState
-from ..store import DeferredGroup
+from ..store import DeferredGroup, PlannedRow
 
 PRICE_FACTOR = 0.5  # of a live call's price, at all three APIs
 USUAL_RESPONSE_S = 5.0  # of a provider that has not answered yet
@@ -45,6 +47,13 @@ class Offers:
 
     def __init__(self, balancer: ProviderLoadBalancer) -> None:
         self._balancer = balancer
+        self._sizes = CallSizes(balancer.registry)
+
+    def planned(self, task: Task, option: Option, tier: str) -> PlannedRow:
+        """The row of a task, and what it may cost at most: half of what a live call may."""
+        max_tokens = task.max_tokens or option.max_tokens
+        bound = self._sizes.upper_bound(option.model.price, task, option.provider, max_tokens) or 0
+        return PlannedRow(task, math.ceil(bound * PRICE_FACTOR), max_tokens, tier, task.agent)
 
     def of(self, group: DeferredGroup, like: Task, more_until: float, now: float) -> Offered:
         """`like` is any task of the group: all have the same route."""

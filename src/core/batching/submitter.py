@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 
 from ...errors import ProviderError
@@ -10,43 +9,47 @@ from ...messages import media_in
 from ...providers.batch_api import BatchApi, RemoteBatch
 from ...records import Event, Task
 from ...routing.cost.budgets import BudgetRefusal
-from ...routing.routes import Option
 from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
-from ..store import DeferredGroup, NewBatch, PlannedRow, ProviderBatch
+from ..store import NewBatch, ProviderBatch
 from ..store_session import StoreSession
-from .offers import PRICE_FACTOR
+from .offers import Offered, Offers
 from .rows import BatchRowReader
 
 MOST_ROWS = 5_000  # of one batch: one that stands still holds up no more
 ROW_BYTES = 4_000  # that a row has beside its prompt: parameters and schema
 AT_ONCE = 500  # tasks that are read together
-MESSAGE_TOKENS = 16
 
 
 class Submitter:
     """For one event loop."""
 
     def __init__(
-        self, session: StoreSession, reader: BatchRowReader, budgets: BatchBudgets, reporter: EventReporter
+        self,
+        session: StoreSession,
+        offers: Offers,
+        reader: BatchRowReader,
+        budgets: BatchBudgets,
+        reporter: EventReporter,
     ) -> None:
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
-        self._reader, self._budgets, self._report = reader, budgets, reporter.report
+        self._offers, self._reader = offers, reader
+        self._budgets, self._report = budgets, reporter.report
 
-    async def submit(
-        self, api: BatchApi, group: DeferredGroup, option: Option, rows: int, live_s: float
-    ) -> None:
+    async def submit(self, api: BatchApi, offered: Offered, target: tuple[str, str], rows: int) -> None:
         """Put the oldest `rows` tasks of a group into batches and create them, as far as budgets allow it.
 
         Raises ProviderError where a creation failed; what has been put into a batch stays there.
         """
+        option, tier = offered.option(*target), offered.route.tier
         while rows > 0:
-            tasks = await self._oldest(api, group, min(rows, MOST_ROWS, api.limits.rows))
+            most = min(rows, MOST_ROWS, api.limits.rows)
+            tasks = await self._oldest(api, offered.waiting.key, most)
             if not tasks:
                 return
             rows -= len(tasks)
-            new = NewBatch(option.provider.name, option.model.name, f"ao{secrets.token_hex(8)}", live_s)
-            planned = [self._planned(task, group, option) for task in tasks]
+            new = NewBatch(*target, f"ao{secrets.token_hex(8)}", offered.waiting.live_s)
+            planned = [self._offers.planned(task, option, tier) for task in tasks]
             batch = await self._budgets.intend(new, planned, self._now())
             if isinstance(batch, BudgetRefusal):
                 text = f"{len(tasks):,} tasks stay deferred: {batch}"
@@ -55,13 +58,13 @@ class Submitter:
             if batch is not None:
                 await self.create(api, batch)
 
-    async def _oldest(self, api: BatchApi, group: DeferredGroup, most: int) -> list[Task]:
+    async def _oldest(self, api: BatchApi, group_id: int, most: int) -> list[Task]:
         """As many tasks as one batch takes, by number and by bytes."""
         found: list[Task] = []
         size, after = 0, 0
         while len(found) < most:
             limit = min(AT_ONCE, most - len(found))
-            page = await self._thread.insist(self._store.deferrals.oldest, group.id, limit, after)
+            page = await self._thread.insist(self._store.deferrals.oldest, group_id, limit, after)
             for task in page:
                 size += ROW_BYTES + _bytes_of(task)
                 if found and size > api.limits.bytes:
@@ -71,18 +74,6 @@ class Submitter:
                 break
             after = page[-1].row
         return found
-
-    def _planned(self, task: Task, group: DeferredGroup, option: Option) -> PlannedRow:
-        """What the row may cost at most: half of what a live call may."""
-        max_tokens = task.max_tokens or option.max_tokens
-        price = option.model.price
-        media = sum(map(option.provider.config.api.media_tokens, task.media))
-        bound = (
-            0
-            if price is None
-            else price.upper_bound_nanos(task.prompt_bytes + 2 * media, len(task.messages), max_tokens)
-        )
-        return PlannedRow(task, math.ceil(bound * PRICE_FACTOR), max_tokens, group.tier, task.agent)
 
     async def create(self, api: BatchApi, batch: ProviderBatch) -> None:
         """Create a batch that is intended. Raises ProviderError; without an answer it is looked for later."""
