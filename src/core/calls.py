@@ -175,6 +175,14 @@ class CallRunner:
         """The rows in the store of tasks whose call has been sent."""
         return tuple(call.placement.task.row for call in self._calls.values() if call.sent)
 
+    @property
+    def unseen(self) -> frozenset[int]:
+        """Permits of calls at workers that do not answer."""
+        silent = self.remote.workers.silent() if self.remote is not None else frozenset()
+        if not silent:
+            return frozenset()
+        return frozenset(permit for permit, call in self._calls.items() if call.worker in silent)
+
     def start(self, placement: Placement) -> None:
         """Begin a call on the running loop. It always settles itself."""
         call = self._calls[placement.permit] = self._gate.open(placement)

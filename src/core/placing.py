@@ -93,7 +93,9 @@ class Placer:
 
     def give_up_abandoned(self) -> None:
         """Cancel calls that no answer will come to any more."""
-        self._calls.give_up(self._scheduler.balancer.take_abandoned(self.now()))
+        balancer, now = self._scheduler.balancer, self.now()
+        balancer.set_unseen(self._calls.unseen, now)
+        self._calls.give_up(balancer.take_abandoned(now))
 
     def _place(self) -> None:
         now, balancer = self.now(), self._scheduler.balancer

@@ -19,10 +19,11 @@ or reads a clock.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Mapping, Sequence
 
-from ..errors import PermitError, TimedOut
+from ..errors import PermitError, TimedOut, WorkerLost
 from ..records import (
     Event,
     Outcome,
@@ -217,12 +218,13 @@ class ProviderLoadBalancer:
         if held.lease is not None:
             registry.prompt_cache.settle(held.lease, end.usage)
         provider = held.provider
+        provider.unseen -= held.seen_from == math.inf
         provider.call_ended(
             permit,
             now,
             self._stall_timeout_s,
             ok=end.outcome is _OK,
-            timed_out=isinstance(end.error, TimedOut),
+            heard=end.outcome is not Outcome.CANCELLED and not isinstance(end.error, TimedOut | WorkerLost),
         )
         held.agent.in_flight -= 1
         held.agent.served[provider.name] += end.outcome is _OK
@@ -284,6 +286,10 @@ class ProviderLoadBalancer:
         `asked_at`: when it began. `models`: the names on the list, where it returned one.
         """
         return self._connectivity.record_health_check(self.by_name[name], found, asked_at, now, models)
+
+    def set_unseen(self, permits: Collection[int], now: float) -> None:
+        """These calls, and no others, are at workers that do not answer."""
+        self._connectivity.set_unseen(permits, now)
 
     def take_abandoned(self, now: float) -> list[int]:
         """The permits of calls to abandon now; each is returned once."""

@@ -15,6 +15,9 @@ answer; after a network outage, those that do not return within the time that ma
 the health check answers, silent calls alone prove nothing, since answers may take long. Then `stalls.py`
 decides, and one call at a time tries the provider.
 
+A call at a worker that does not answer shows nothing of its provider (`set_unseen`): its silence is not the
+provider's, and it is not abandoned here. It ends when its worker answers again, or is lost.
+
 A health check is due (`next_health_check_at`) once at the start, every `health_interval_s` while there is a
 doubt, and every `offline_probe_s` while offline. It is made HEALTH_CHECK_S before a silence becomes
 suspicious, so that its outcome is known by then.
@@ -60,6 +63,7 @@ class ConnectivityMonitor:
     def __init__(self, registry: Registry, verifier: Verifier) -> None:
         self._registry, self._verifier = registry, verifier
         self.stalls = Stalls(registry)
+        self._unseen: frozenset[int] = frozenset()
         self._floor_s = registry.settings.routing.stall_timeout_s
         self._interval_s = registry.settings.breaker.health_interval_s
 
@@ -108,7 +112,7 @@ class ConnectivityMonitor:
             )  # fmt: skip
         elif self._proves_absence(provider, found, asked_at):
             connection = provider.connection
-            connection.lost_sight(connection.heard_at if provider.in_flight else asked_at)
+            connection.lost_sight(connection.heard_at if provider.in_flight > provider.unseen else asked_at)
             connection.proved_unreachable(now)
         well = found is HealthCheckResult.ANSWERS
         if well:
@@ -193,7 +197,7 @@ class ConnectivityMonitor:
     def _is_silent(self, provider: ProviderState, now: float) -> bool:
         """Whether nothing was heard from the provider for long; time-outs are no sign of life."""
         if (
-            not provider.in_flight or provider.connection.heard_at < provider.connection.cut_at
+            provider.in_flight == provider.unseen or provider.connection.heard_at < provider.connection.cut_at
         ):  # or its calls are given up now
             return False
         return now - provider.connection.heard_at >= provider.stall_timeout_s(self._floor_s)
@@ -217,7 +221,7 @@ class ConnectivityMonitor:
             return now
         if self._doubtful(provider, now):
             return due
-        if not provider.in_flight:
+        if provider.in_flight == provider.unseen:
             return math.inf
         suspect_s = provider.stall_timeout_s(self._floor_s)
         return max(
@@ -234,6 +238,25 @@ class ConnectivityMonitor:
             return False
         return not any(self._is_there(p, now) for p in watched)
 
+    def set_unseen(self, permits: Collection[int], now: float) -> None:
+        """These calls, and no others, are at workers that do not answer."""
+        if self._unseen == frozenset(permits):
+            return
+        self._unseen = frozenset(permits)
+        for provider in self._registry.providers:
+            more, oldest_at = 0, now
+            for number, held in self._registry.permits.items():
+                if held.provider is not provider:
+                    continue
+                was_seen, is_seen = held.seen_from != math.inf, number not in self._unseen
+                if was_seen != is_seen:
+                    held.seen_from = now if is_seen else math.inf
+                    more += 1 if is_seen else -1
+                if is_seen:
+                    oldest_at = min(oldest_at, held.placed_at if held.seen_from is None else held.seen_from)
+            if more:
+                provider.see(more, oldest_at)
+
     def take_abandoned(self, now: float) -> list[int]:
         """The permits of calls to give up now; each is named once."""
         self._judge(now)
@@ -244,7 +267,9 @@ class ConnectivityMonitor:
             mine = [
                 number
                 for number, held in self._registry.permits.items()
-                if held.provider is provider and held.placed_at <= provider.connection.cut_at
+                if held.provider is provider
+                and held.seen_from != math.inf
+                and held.placed_at <= provider.connection.cut_at
             ]
             if mine:
                 text = f"{provider.name}: {len(mine)} calls in flight are given up, their tasks go elsewhere"

@@ -117,7 +117,7 @@ class Stalls:
         self._registry.status.report(silent, now)
 
     def _is_stalled(self, provider: ProviderState, now: float) -> bool:
-        if not provider.in_flight or provider.paused or provider.breaker.state is not CLOSED:
+        if provider.in_flight == provider.unseen or provider.paused or provider.breaker.state is not CLOSED:
             return False
         asked_at, times = self._asked.get(provider.index, (-math.inf, 0))
         wait_s = self.stall_after_s(provider) * 2.0 ** min(times, _DOUBLINGS_AT_MOST)
@@ -147,10 +147,11 @@ class Stalls:
         return max(floor_s, QUIET * quantiles[1]) if quantiles is not None else floor_s
 
     def _movable(self, provider: ProviderState) -> list[Permit]:
-        """The provider's calls whose tasks another one may serve and that were not abandoned before."""
+        """The provider's calls whose tasks another one may serve, that were not abandoned before, and whose
+        worker answers."""
         return [
             held
             for held in self._registry.permits.values()
             if held.provider is provider and held.may_move and held.retry is not None
-            and held.retry.given_up is None
+            and held.retry.given_up is None and held.seen_from != math.inf
         ]  # fmt: skip

@@ -141,6 +141,7 @@ class ProviderState:
         "shown_state",
         "statistics",
         "time_multiplier",
+        "unseen",
         "weight",
     )
 
@@ -172,6 +173,7 @@ class ProviderState:
         self.learned: Mapping[str, LearnedLimits] = {}  # limits of earlier runs, by group
         # Calls
         self.in_flight = 0
+        self.unseen = 0  # of these: at workers that do not answer
         self.granted_at = float("-inf")  # when the last call was placed
         self.answered = 0  # the highest permit number of a call that was answered
         self.preferring = 0  # waiting tasks that prefer it
@@ -219,7 +221,7 @@ class ProviderState:
 
     def call_placed(self, permit: int, now: float, floor_s: float) -> None:
         """A call goes to the provider. `floor_s`: the shortest silence that is suspicious."""
-        if not self.in_flight:
+        if self.in_flight == self.unseen:
             self.connection.heard(now)
         if self.connection.probe_allowed:
             self.connection.probe_placed(now, floor_s)
@@ -228,12 +230,12 @@ class ProviderState:
         self.concurrency.placed(self.in_flight)
         self.granted_at = now
 
-    def call_ended(self, permit: int, now: float, floor_s: float, *, ok: bool, timed_out: bool) -> None:
-        """A call has ended. `timed_out`: by our own time limit, so that nothing was heard."""
+    def call_ended(self, permit: int, now: float, floor_s: float, *, ok: bool, heard: bool) -> None:
+        """A call has ended. `heard`: by the provider, and not by a time limit or the loss of its worker."""
         if ok and now - self.connection.heard_at > self.stall_timeout_s(floor_s):
             self.connection.trust(now)  # the first answer after a silence
         self.in_flight -= 1
-        if not timed_out:
+        if heard:
             self.connection.heard(now)
         self.backoff.call_ended(permit)
 
@@ -276,10 +278,18 @@ class ProviderState:
         quantiles = self.history.quantiles()
         return max(floor_s, 3.0 * quantiles[1]) if quantiles else floor_s
 
+    def see(self, calls: int, oldest_at: float) -> None:
+        """So many more of its calls are at workers that answer; below 0: fewer.
+
+        `oldest_at`: since when the oldest of those has been seen. The provider's silence counts from then on.
+        """
+        self.unseen -= calls
+        self.connection.heard(max(self.connection.heard_at, oldest_at))
+
     def silent_since(self, now: float, floor_s: float) -> float | None:
         """Since when nothing was heard although calls are in flight; None while that is not suspicious."""
         heard_at = self.connection.heard_at
-        if self.in_flight and now - heard_at > self.stall_timeout_s(floor_s):
+        if self.in_flight > self.unseen and now - heard_at > self.stall_timeout_s(floor_s):
             return heard_at
         return None
 
@@ -382,3 +392,6 @@ class Permit:
     has_media: bool = False  # its prompt holds images or documents
     embeds: bool = False  # as `Task.embeds`
     in_flight: int = 1  # calls to the provider when it was placed, itself included
+    seen_from: float | None = (
+        None  # when its worker answered again; infinity: it does not; None: it has always
+    )

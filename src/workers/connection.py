@@ -44,6 +44,7 @@ ATTACH_S = 2.0  # for the reply to an attach
 GIVE_S = 5.0  # for the reply to a give, before it is repeated
 GRACE_S = 3.0  # for the reply to a take, beyond the time that it may wait
 LOST_AFTER_S = 5.0  # without any reply
+OVERDUE_S = 1.0  # a take that is so late says that the worker does not answer
 AGAIN_S = 0.2  # between two tries
 GIVE_SOON_S = 0.003  # calls that are placed together go together
 _T = TypeVar("_T")
@@ -131,6 +132,12 @@ class Connection:
     def holds(self) -> int:
         """Calls that will be made here, or are not acknowledged."""
         return len(self._chosen) + len(self._calls)
+
+    @property
+    def answers(self) -> bool:
+        """Whether nothing is overdue: its calls show their providers. It may still take calls if not."""
+        pace = self._pace()
+        return self.attached and steady() - self.heard_at <= pace.wait_s + pace.linger_s + OVERDUE_S
 
     @property
     def takes_calls(self) -> bool:

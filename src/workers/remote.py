@@ -73,6 +73,10 @@ class Workers:
         chosen.choose(key)
         return chosen.name
 
+    def silent(self) -> frozenset[str]:
+        """Workers that do not answer now, and are not lost yet."""
+        return frozenset(name for name, each in self._connections.items() if not each.answers)
+
     def snapshots(self) -> tuple[WorkerSnapshot, ...]:
         """Every worker that is, or was a moment ago, attached."""
         return tuple(_snapshot(each, each.description or self._mine) for each in self._connections.values())

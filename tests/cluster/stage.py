@@ -109,8 +109,14 @@ class Stage:
         return int(found[0][0]) if found else 0
 
     def failures(self) -> list[tuple[Any, ...]]:
-        """Attempts of all stages that no lost worker explains."""
-        return self.rows("SELECT * FROM attempts WHERE outcome <> 'ok' AND error_kind <> 'WorkerLost'")
+        """Attempts of all stages that no lost worker explains, as provider, outcome, kind and text.
+
+        A cancelled one was never sent: its worker was lost before the message went.
+        """
+        return self.rows(
+            "SELECT provider, outcome, error_kind, error FROM attempts"
+            " WHERE outcome NOT IN ('ok', 'cancelled') AND error_kind <> 'WorkerLost'"
+        )
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query finds in the database."""

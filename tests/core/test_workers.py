@@ -15,7 +15,7 @@ from src.core.clock import Clock
 from src.core.orchestrator import Orchestrator, OrchestratorOptions
 from src.core.store import Store
 from src.errors import ConfigError
-from src.records import TaskStatus
+from src.records import Outcome, TaskStatus
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess
 from tests.workers.wires import Network, network_of
@@ -76,8 +76,13 @@ async def a_pool(
     *,
     loss: float = 0.0,
     fall_back: bool = False,
+    stall_timeout_s: float | None = None,
+    **pool: float,
 ) -> AsyncIterator[Pool]:
-    settings = with_fall_back(settings_for(), fall_back)
+    settings = with_fall_back(settings_for(**pool), fall_back)
+    if stall_timeout_s is not None:
+        routing = settings.routing.model_copy(update={"stall_timeout_s": stall_timeout_s})
+        settings = settings.model_copy(update={"routing": routing})
     async with network_of(names, settings, live_access(settings, simulator.base_urls), loss) as network:
         yield Pool(store, simulator, network, settings)
 
@@ -167,6 +172,31 @@ def test_the_calls_of_a_lost_worker_are_placed_anew_and_blame_no_provider(
     tell(story)
     kinds = {a.error_kind for row, _ in store.result_sync.ended(BATCH) for a in attempts(store, row)}
     assert kinds == {"", "WorkerLost"}
+
+
+def test_a_worker_that_does_not_answer_makes_no_provider_suspect(
+    store: Store, slow: SimulatorProcess
+) -> None:
+    """The last calls are all at it, so that nothing comes from any provider until it is lost."""
+    store.intake.add_tasks(tasks(60), now=NOW)
+
+    async def story() -> None:
+        async with a_pool(store, slow, stall_timeout_s=3.0, lease_s=2.0) as here:
+            run = asyncio.create_task(here.pool.run(until_done=True))
+            wire = here.network.wires["w1"]
+            await until(lambda: wire.given > 10)
+            wire.running.clear()
+            await until(lambda: any("w1 lost" in text for text in here.events()))
+            wire.running.set()
+            assert (await run).answered == 60
+
+    tell(story)
+    ends = {
+        (a.outcome, a.error_kind) for row, _ in store.result_sync.ended(BATCH) for a in attempts(store, row)
+    }
+    assert (Outcome.UNCERTAIN, "WorkerLost") in ends
+    assert ends <= {(Outcome.OK, ""), (Outcome.UNCERTAIN, "WorkerLost"), (Outcome.CANCELLED, "")}
+    assert not [each.event.message for each in store.events.recent(200) if each.event.provider]
 
 
 def test_a_worker_that_comes_back_forgets_what_nobody_waits_for(store: Store, slow: SimulatorProcess) -> None:

@@ -23,6 +23,8 @@ class Wire:
     def __init__(self, worker: Worker, loss: float = 0.0, seed: int = 0) -> None:
         self.worker, self.loss = worker, loss
         self.is_cut = False
+        self.running = asyncio.Event()  # cleared: its process is stopped, and messages wait
+        self.running.set()
         self.given = 0  # calls in messages that have arrived
         self._cut = asyncio.Event()
         self._dice = random.Random(seed)
@@ -36,6 +38,12 @@ class Wire:
         self.is_cut = False
         self._cut = asyncio.Event()
 
+    async def _passes(self) -> None:
+        """Wait while its process is stopped. Raises WorkerUnreachable where it is cut off."""
+        await self.running.wait()
+        if self.is_cut:
+            raise WorkerUnreachable("cut off")
+
     async def _send(self, reply: Awaitable[T]) -> T:
         sending = asyncio.ensure_future(reply)  # it is carried out whoever waits for it
         if self._dice.random() < self.loss:
@@ -44,25 +52,22 @@ class Wire:
         cut = asyncio.ensure_future(self._cut.wait())
         await asyncio.wait({sending, cut}, return_when=asyncio.FIRST_COMPLETED)
         cut.cancel()
+        await self.running.wait()
         if self.is_cut or not sending.done() or self._dice.random() < self.loss:
             raise WorkerUnreachable("the reply was lost")
         return sending.result()
 
-    def _check(self) -> None:
-        if self.is_cut:
-            raise WorkerUnreachable("cut off")
-
     async def attach(self, message: Attach) -> Inventory:
-        self._check()
+        await self._passes()
         return await self._send(self.worker.attach(message))
 
     async def give(self, message: Give) -> Reply:
-        self._check()
+        await self._passes()
         self.given += len(message["calls"])
         return await self._send(self.worker.give(message))
 
     async def take(self, message: Take) -> Taken:
-        self._check()
+        await self._passes()
         return await self._send(self.worker.take(message))
 
 
