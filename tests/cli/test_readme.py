@@ -29,7 +29,12 @@ def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
     environ = child_environment()
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), environ["PYTHONPATH"]])
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("succeeded") == 2 and "simulated" in done.stderr
