@@ -57,6 +57,7 @@ from .loading import Loader
 from .lock import HostLock
 from .migrate import bring_up_to_date
 from .orchestrators import Orchestrators
+from .provider_batch_lists import ProviderBatchLists
 from .provider_batch_states import BatchState
 from .provider_batch_values import (
     BatchedTask,
@@ -66,6 +67,8 @@ from .provider_batch_values import (
     OpenReservation,
     PlannedRow,
     ProviderBatch,
+    ProviderBatchPage,
+    ProviderBatchSums,
     RowEnd,
     SettledRow,
 )
@@ -121,6 +124,7 @@ class Store:
         self.admin = Admin(database, ids, transitions, self.deduplication, groups, batch_rows)
         self.deferrals = Deferrals(database, ids, loader, groups)
         self.provider_batches = ProviderBatches(database, ids, loader, groups, batch_rows)
+        self.provider_batch_lists = ProviderBatchLists(database, ids)
         self.batch_results = BatchResults(database, ids, loader, groups, links, index)
         self.contents = Contents(database, ids, index)
         self.result_sync = ResultSync(database, ids, loader)
@@ -199,6 +203,8 @@ __all__ = [
     "OpenReservation",
     "PlannedRow",
     "ProviderBatch",
+    "ProviderBatchPage",
+    "ProviderBatchSums",
     "RowEnd",
     "SettledRow",
     "BatchPage",

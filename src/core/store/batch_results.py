@@ -81,7 +81,8 @@ class BatchResults:
                 found.add(row, by_place[row.place])
             if not rows:
                 return Collected()
-            self._rows.settle(connection, batch_id, found.settled)
+            cost_nanos = sum(each.cost_nanos or 0 for each in found.freed)
+            self._rows.settle(connection, batch_id, found.settled, cost_nanos)
             found.ledger.write(self._database, connection)
             self._write(connection, found, now)
             results = with_earlier_attempts(connection, self._loader, found.ended)
@@ -144,6 +145,8 @@ class BatchResults:
                 rows = self._rows.waiting(connection, batch_id, AT_ONCE)
                 self._rows.release(connection, rows)
                 queued = self._queue(connection, rows, now)
+                more = sa.update(provider_batches).where(_B.id == batch_id)
+                connection.execute(more.values(pulled_rows=_B.pulled_rows + queued))
             if not rows:
                 return pulled
             pulled += queued

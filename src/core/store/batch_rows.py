@@ -84,9 +84,16 @@ class BatchRows:
             connection.execute(sa.update(provider_batches).where(_B.id == batch_id).values(less))
 
     def settle(
-        self, connection: sa.Connection, batch_id: int, settled: Sequence[tuple[Any, Outcome]]
+        self,
+        connection: sa.Connection,
+        batch_id: int,
+        settled: Sequence[tuple[Any, Outcome]],
+        cost_nanos: int = 0,
     ) -> None:
-        """Delete rows that have their end, with what was reserved for them, and count how they ended."""
+        """Delete rows that have their end, with what was reserved for them, and count how they ended.
+
+        `cost_nanos` is what they have cost together.
+        """
         counts: Counter[str] = Counter()
         nanos: Counter[int] = Counter()
         for row, outcome in settled:
@@ -98,6 +105,7 @@ class BatchRows:
             connection.execute(sa.delete(provider_batch_rows).where(gone))
         changes = {name: _B[name] + n for name, n in counts.items()}
         changes["reserved_nanos"] = _B.reserved_nanos - nanos.total()
+        changes["cost_nanos"] = _B.cost_nanos + cost_nanos
         connection.execute(sa.update(provider_batches).where(_B.id == batch_id).values(changes))
         for stream_id, less in sorted(nanos.items()):
             of_stream = sa.and_(_N.provider_batch_id == batch_id, _N.stream_id == stream_id)

@@ -76,6 +76,9 @@ provider_batches = Table(
     Column("reserved_nanos", BigInteger, nullable=False),
     Column("next_poll_at", Float(53), nullable=False),
     Column("error", Text, nullable=False),
+    Column("pulled_rows", Integer, nullable=False, server_default="0"),  # that went live instead
+    Column("cost_nanos", BigInteger, nullable=False, server_default="0"),  # booked for its rows
+    Column("cancel_asked_at", Float(53)),  # by a person: the leader cancels it
     Index("ix_provider_batches_state", "state"),  # those that are open
     Index("ix_provider_batches_model", "provider", "model", "id"),  # how long the last ones took
 )

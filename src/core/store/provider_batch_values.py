@@ -61,7 +61,8 @@ class ProviderBatch:
 
     `left_rows` have no result yet, and their tasks wait for it. The tasks of `released_rows` have gone on
     without it. `failed` rows came back with an error, `unanswered` ones not at all, and `late` ones were paid
-    for after their task had gone on.
+    for after their task had gone on. `pulled_rows` were pulled back to live calls, whatever became of them at
+    the provider. `cost_nanos` is booked for rows that came back; those without a known price are not in it.
     """
 
     id: int
@@ -88,6 +89,36 @@ class ProviderBatch:
     reserved_nanos: int
     next_poll_at: float
     error: str
+    pulled_rows: int = 0
+    cost_nanos: int = 0
+    cancel_asked_at: float | None = None
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether its provider is to end it: somebody asks for that, or no task waits for it any more."""
+        return self.cancel_asked_at is not None or not self.left_rows
+
+
+class ProviderBatchPage(NamedTuple):
+    """Batches, newest first. `next_before` is the `before` of the next page; None on the last one."""
+
+    rows: tuple[ProviderBatch, ...]
+    next_before: int | None
+
+
+class ProviderBatchSums(NamedTuple):
+    """All batches of one provider in one state. `expired`: rows that batches left that nobody cancelled."""
+
+    provider: str
+    state: BatchState
+    batches: int
+    left_rows: int
+    answered: int
+    failed: int
+    expired: int
+    late: int
+    pulled_rows: int
+    oldest_at: float  # the creation of the oldest
 
 
 class BatchedTask(NamedTuple):

@@ -67,7 +67,7 @@ class ProviderBatches:
         with self._database.writing() as connection:
             known = connection.execute(sa.select(provider_batches).where(_B.marker == new.marker)).first()
             if known is not None:
-                return _batch(known)
+                return batch_of(known)
             values = {"status": TaskStatus.BATCHED.value, "since": now}
             numbers = [row.task.row for row in rows]
             taken = mark(connection, self._ids, numbers, IS_DEFERRED, values)
@@ -113,9 +113,11 @@ class ProviderBatches:
             "reserved_nanos": sum(row.reserved_nanos for row in rows),
             "next_poll_at": now,
             "error": "",
+            "pulled_rows": 0,
+            "cost_nanos": 0,
         }
         insert = sa.insert(provider_batches).values(columns).returning(*provider_batches.columns)
-        return _batch(connection.execute(insert).one())
+        return batch_of(connection.execute(insert).one())
 
     def tasks(self, batch_id: int, after: int = 0, limit: int = IN_SIZE) -> list[BatchedTask]:
         """The tasks that wait for a result of the batch, beyond the place `after`, in the order of places."""
@@ -191,19 +193,19 @@ class ProviderBatches:
         """One batch; None if there is none."""
         with self._database.reading() as connection:
             row = connection.execute(sa.select(provider_batches).where(_B.id == batch_id)).first()
-        return None if row is None else _batch(row)
+        return None if row is None else batch_of(row)
 
     def open(self) -> list[ProviderBatch]:
         """The batches for which something is left to do, the oldest first."""
         query = sa.select(provider_batches).where(_B.state.in_(OPEN_STATES)).order_by(_B.id)
         with self._database.reading() as connection:
-            return [_batch(row) for row in connection.execute(query)]
+            return [batch_of(row) for row in connection.execute(query)]
 
     def newest(self, limit: int = 50) -> list[ProviderBatch]:
         """The last batches, the newest first, closed ones included."""
         query = sa.select(provider_batches).order_by(_B.id.desc()).limit(limit)
         with self._database.reading() as connection:
-            return [_batch(row) for row in connection.execute(query)]
+            return [batch_of(row) for row in connection.execute(query)]
 
     def turnarounds(self, provider: str, model: str) -> list[float]:
         """How long the last batches of a model took until they ended, in seconds, the newest last.
@@ -261,7 +263,8 @@ def check(connection: sa.Connection, batch_id: int, new: BatchState) -> bool:
     return state is not new
 
 
-def _batch(row: Any) -> ProviderBatch:
+def batch_of(row: Any) -> ProviderBatch:
+    """A batch from its row."""
     columns = dict(row._mapping)
     columns |= {"state": BatchState(row.state), "files": tuple(loads(row.files))}
     return ProviderBatch(**columns)
