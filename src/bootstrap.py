@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -331,7 +332,8 @@ def build_gateway(setup: Setup, store: Store, clock: Clock, incarnation: str) ->
     from .via import via_name
 
     own = setup.settings.gateway
-    access = AccessPolicy.from_environment(own.host, setup.environ, own.allowed_hosts)
+    advertised = urlsplit(own.advertise_url).hostname or ""  # a standby sends requests to it
+    access = AccessPolicy.from_environment(own.host, setup.environ, (*own.allowed_hosts, advertised))
     listener = Listener(own.host, own.port)
     if not setup.simulated:
         refuse_own_address(listener, setup.access)

@@ -51,6 +51,7 @@ class GatewaySettings(Section):
 
     host: str
     port: int = Field(ge=0, le=65535)
+    advertise_url: str = ""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     max_body_mb: float = Field(gt=0, le=1_000)
@@ -70,6 +71,14 @@ class GatewaySettings(Section):
     def local_host(self) -> str:
         """The address that a client on this machine connects to."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    @field_validator("advertise_url")
+    @classmethod
+    def _is_base_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and not (parts.scheme in ("http", "https") and parts.hostname and not parts.query):
+            raise ValueError('must be an address such as "http://10.0.0.5:5001"')
+        return url
 
     @field_validator("allowed_origins")
     @classmethod

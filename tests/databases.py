@@ -105,7 +105,7 @@ def emptied_postgresql_url(_migrated_database: str) -> str:
         connection.execute(";".join(str(table.delete()) for table in tables))
         connection.execute(restart)
         connection.execute("DELETE FROM meta WHERE key <> 'simulated'")
-        connection.execute("INSERT INTO leadership VALUES (1, 0, '', 0, '', 0, 0, 0)")
+        connection.execute("INSERT INTO leadership VALUES (1, 0, '', 0, '', 0, 0, 0, '')")
     return _migrated_database
 
 

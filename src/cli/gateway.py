@@ -42,7 +42,9 @@ def served_gateway(
                 leadership.acquire(standby=True, say=session.note)
         else:
             leadership.acquire(standby=standby, say=session.note)
-        yield gateway or _listening(session, leadership, reloader, stack)
+        gateway = gateway or _listening(session, leadership, reloader, stack)
+        leadership.publish(gateway.published_url)
+        yield gateway
 
 
 def daily_limit(session: Session) -> float | None:

@@ -261,6 +261,10 @@ class Leadership:
         self._keeper.start()
         return True
 
+    def publish(self, gateway_url: str) -> None:
+        """Tell standbys where the gateway is, while this one leads. Raises StoreError or LeadershipLost."""
+        self.store.leadership.publish(gateway_url)
+
     def release(self) -> None:
         """Give up the lead, if this one still has it. Safe in every state, and to call twice."""
         self._ending.set()

@@ -1,6 +1,7 @@
 """The application: its routes, who may use them, and the shape of every error.
 
     request -> shield -> guard (headers only) -> route -> body -> answer
+                                        at a standby: -> leader -> answer
 
 Everything that is raised becomes an error of the API that was called. Bodies and keys are never logged.
 """
@@ -36,19 +37,23 @@ OPEN: frozenset[Role] = frozenset()  # without a token
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `roles`: those of a token that may use it; none: no token is needed."""
+    """One route. `roles`: those of a token that may use it; none: no token is needed.
+
+    `of_process`: its answer is about this process; a standby passes requests to all other routes on.
+    """
 
     method: str
     path: str
     handler: Handler
     roles: frozenset[Role]
+    of_process: bool = False
 
 
 ROUTES = (
-    Route("GET", "/", information.health, OPEN),  # Claude Code asks for it before its first request
-    Route("GET", "/healthz", information.health, OPEN),
-    Route("GET", "/readyz", information.readiness, OPEN),
-    Route("GET", "/metrics", information.metrics, READERS),
+    Route("GET", "/", information.health, OPEN, True),  # Claude Code asks for it before its first request
+    Route("GET", "/healthz", information.health, OPEN, True),
+    Route("GET", "/readyz", information.readiness, OPEN, True),
+    Route("GET", "/metrics", information.metrics, READERS, True),
     Route("POST", "/v1/chat/completions", generate.chat_completions, SUBMITTERS),
     Route("POST", "/v1/responses", generate.responses, SUBMITTERS),
     Route("POST", "/v1/embeddings", generate.embeddings, SUBMITTERS),
@@ -59,6 +64,7 @@ ROUTES = (
     Route("GET", "/v1/models/{model:.+}", information.model, EVERYONE),
 )
 _ROLES = {route.handler: route.roles for route in ROUTES}
+_OF_PROCESS = frozenset(route.handler for route in ROUTES if route.of_process)
 
 
 def build_app(context: GatewayContext) -> web.Application:
@@ -107,13 +113,16 @@ async def _enter(request: web.Request, handler: Handler) -> web.StreamResponse:
     context.guard.check_sender(request)
     if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers:
         return web.Response(status=204, headers=context.guard.preflight(request))
-    roles = _ROLES.get(request.match_info.handler, EVERYONE)
+    asked = request.match_info.handler
+    roles = _ROLES.get(asked, EVERYONE)
     if roles:
         caller = context.guard.identify(request, context.clock.now())
         if caller.role not in roles:
             message = f"this token has the role {caller.role}; this needs {' or '.join(sorted(roles))}"
             raise FormatError(message, kind=ProblemKind.FORBIDDEN)
         request[CALLER] = caller
+    if context.forwarder is not None and asked in _ROLES and asked not in _OF_PROCESS:
+        return await context.forwarder.forward(request)
     return await handler(request)
 
 

@@ -58,11 +58,16 @@ def too_large(max_bytes: int) -> FormatError:
     return FormatError(message, kind=ProblemKind.BODY_TOO_LARGE)
 
 
-async def read_object(request: web.Request, max_bytes: int) -> Body:
-    """The JSON object in the body. Raises FormatError."""
+async def let_come(request: web.Request) -> None:
+    """Tell a client that waits for it to send its body."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # this is no part of the answer
+
+
+async def read_object(request: web.Request, max_bytes: int) -> Body:
+    """The JSON object in the body. Raises FormatError."""
+    await let_come(request)
     try:
         if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
             content = await request.read()

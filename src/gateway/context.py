@@ -12,6 +12,7 @@ from aiohttp import web
 from ..access import AccessPolicy
 from ..core.clock import Clock
 from ..settings import Settings
+from .forwarding import Forwarder
 from .guard import Guard
 from .names import ModelChoice, choose
 
@@ -36,6 +37,7 @@ class GatewayContext:
     clock: Clock
     simulated: bool
     pool: Orchestrator | None = None
+    forwarder: Forwarder | None = None  # while this process stands by
     open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
     choose: Callable[[str], ModelChoice] = field(init=False)  # `names.choose`, which remembers
 

@@ -1,7 +1,7 @@
 """The gateway's address, and the gateway as a part of the orchestrator's process.
 
-It listens from the start of the process. Until this process leads, a thread of its own answers `/healthz`,
-and everything else with 503; then the application runs in the orchestrator's event loop, so that a request is
+It listens from the start of the process. Until this process leads, a thread of its own passes requests on to
+the leader (`forwarding.py`); then the application runs in the orchestrator's event loop, so that a request is
 placed without a detour through the database. The socket stays open in between: no connection is refused.
 """
 
@@ -22,12 +22,14 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from ..access import is_loopback
 from ..config import ProviderAccess
 from ..errors import ConfigError
 from ..formatting import plural
 from .app import build_app
 from .connections import CONNECTIONS
 from .context import GatewayContext
+from .forwarding import forwarding
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
@@ -62,6 +64,17 @@ class Listener:
         """The base URL for a client on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    @property
+    def url_for_others(self) -> str:
+        """The base URL for other machines, as far as it is known; on loopback, the one for this machine."""
+        if self.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            return self.url
+        name = socket.gethostname()
+        with suppress(OSError):
+            address = socket.gethostbyname(name)  # a container's name is often unknown elsewhere
+            name = name if is_loopback(address) else address
+        return f"http://{name}:{self.port}"
 
     def copies(self) -> list[socket.socket]:
         """The same sockets for one event loop, which closes its copies."""
@@ -142,6 +155,11 @@ class Gateway:
     def __init__(self, listener: Listener, context: GatewayContext) -> None:
         self.listener, self._context = listener, context
 
+    @property
+    def published_url(self) -> str:
+        """The base URL for standbys."""
+        return self._context.settings.gateway.advertise_url or self.listener.url_for_others
+
     def reload(self) -> str:
         """Read the tokens file again; returns what it did. Raises ConfigError: the old tokens stay."""
         return f"{plural(self._context.access.reload(), 'token')} for the gateway"
@@ -161,13 +179,18 @@ class Gateway:
 
     @contextmanager
     def standing_by(self) -> Iterator[None]:
-        """Answer with 503 on a thread of its own while the block runs, which blocks."""
+        """Pass requests on to the leader, on a thread of its own, while the block runs, which blocks."""
         loop = asyncio.new_event_loop()
         over = asyncio.Event()
 
         async def stand_by() -> None:
-            async with self._running():
-                await over.wait()
+            async with forwarding(self._context.store, socket.gethostname()) as forwarder:
+                self._context.forwarder = forwarder
+                try:
+                    async with self._running():
+                        await over.wait()
+                finally:
+                    self._context.forwarder = None
 
         def run() -> None:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -81,7 +81,7 @@ def test_a_provider_whose_address_is_the_gateway_is_refused(tmp_path: Path, host
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
-def test_a_standby_answers_503_until_it_leads(tmp_path: Path, simulator: SimulatorProcess) -> None:
+def test_a_standby_is_not_ready_until_it_leads(tmp_path: Path, simulator: SimulatorProcess) -> None:
     environ = live_environment(simulator.base_urls)
     with started(tmp_path, environ) as leader:
         assert send(leader.url, "/readyz").status == 200

@@ -46,6 +46,7 @@ WRITES: dict[str, Write] = {
     "release_dead": lambda store, _: store.orchestrators.release_dead("me", NOW),
     "retire": lambda store, _: store.orchestrators.retire("me", now=NOW),
     "renew_lead": lambda store, _: store.leadership.renew(),
+    "publish": lambda store, _: store.leadership.publish("http://127.0.0.1:1"),
 }
 
 

@@ -39,6 +39,7 @@ leadership = Table(
     Column("lease_s", Float(53), nullable=False),  # the holder's, which all others use as well
     Column("renewals", BigInteger, nullable=False),  # a standby watches whether it changes
     Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
+    Column("gateway_url", Text, nullable=False, server_default=""),  # the holder's; empty: it has none
 )
 
 cost_reservations = Table(  # what calls may cost at most, stored before they are made

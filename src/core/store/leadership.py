@@ -45,7 +45,9 @@ class LeadershipRow:
         """The leader, and whether it is alive: it holds the lock, or has renewed its lease in time."""
         lock = self.host_lock
         clock = sa.literal(0.0) if lock is not None else _database_clock()
-        query = sa.select(schema.leadership, clock.label("clock")).where(_THE_ROW)
+        # The columns that every schema with this table has: a migration asks, too.
+        known = (each for each in schema.leadership.c if each is not _L.gateway_url)
+        query = sa.select(*known, clock.label("clock")).where(_THE_ROW)
         with self._database.reading() as connection:
             row = connection.execute(query).one()
         ago_s = row.clock - row.renewed_at
@@ -55,6 +57,11 @@ class LeadershipRow:
             alive=alive and (lock is not None or bool(row.holder)), one_host=lock is not None,
             renewed_ago_s=max(0.0, ago_s) if lock is None and row.holder else None,
         )  # fmt: skip
+
+    def gateway_url(self) -> str:
+        """The address of the gateway of the leader, or of the last one that did not end cleanly."""
+        with self._database.reading() as connection:
+            return str(connection.execute(sa.select(_L.gateway_url).where(_THE_ROW)).scalar_one())
 
     def take(self, identity: Identity, *, seen: Leader | None = None) -> int | None:
         """Raise the epoch and demand it of every write of this store. Returns the new epoch.
@@ -75,6 +82,7 @@ class LeadershipRow:
                 "lease_s": identity.lease_s,
                 "renewals": row.renewals + 1,
                 "renewed_at": self._clock(),
+                "gateway_url": "",
             }
             connection.execute(sa.update(schema.leadership).where(_THE_ROW).values(values))
         self._database.demand(row.epoch + 1)
@@ -82,7 +90,13 @@ class LeadershipRow:
 
     def renew(self) -> None:
         """Renew the lease. Raises LeadershipLost if another orchestrator leads."""
-        values = {"renewals": _L.renewals + 1, "renewed_at": self._clock()}
+        self._change({"renewals": _L.renewals + 1, "renewed_at": self._clock()})
+
+    def publish(self, gateway_url: str) -> None:
+        """Tell where the leader's gateway is. Raises LeadershipLost if another orchestrator leads."""
+        self._change({"gateway_url": gateway_url})
+
+    def _change(self, values: dict[str, Any]) -> None:
         mine = sa.and_(_THE_ROW, _L.epoch == self._database.epoch)
         with self._database.writing(fenced=False) as connection:
             if not connection.execute(sa.update(schema.leadership).where(mine).values(values)).rowcount:
@@ -93,7 +107,9 @@ class LeadershipRow:
         mine = sa.and_(_THE_ROW, _L.epoch == self._database.epoch)
         with self._database.writing(fenced=False) as connection:
             connection.execute(
-                sa.update(schema.leadership).where(mine).values(holder="", renewals=_L.renewals + 1)
+                sa.update(schema.leadership)
+                .where(mine)
+                .values(holder="", renewals=_L.renewals + 1, gateway_url="")
             )
         self._database.demand(None)
 

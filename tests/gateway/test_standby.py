@@ -1,0 +1,208 @@
+"""A standby passes requests on to the leader, as they are and to the leader alone."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anthropic
+import openai
+import pytest
+
+from src.core.store import Leader
+from src.gateway.forwarding import usable_address
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment
+
+from .conftest import Served, started
+from .http_client import send
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
+TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
+PROMPT: Any = [{"role": "user", "content": "Name three rivers."}]
+BODY = {"model": "economy", "max_tokens": 40, "messages": PROMPT}
+SLOW = {"latency": {"first_token_s": 0.05, "per_token_s": 0.1}}
+
+
+@contextmanager
+def standing_by(folder: Path, environ: dict[str, str]) -> Iterator[Served]:
+    """A standby on a port of its own, in the folder of a leader."""
+    with Script("--yes", "--standby", "--config", "own.toml", cwd=folder, env=environ) as script:
+        script.wait_for("gateway: base URL ")
+        script.wait_for("standby: waiting")
+        found = re.search(r"base URL (http://\S+)/v1 ", script.err)
+        assert found, script.err
+        yield Served(found[1], script)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    _shared_simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Served, Served]]:
+    """A leader with tokens, and its standby."""
+    tokens = {"ORCHESTRATOR_TOKENS": f"alice:{TOKEN},bob:{OTHER}:read"}
+    environ = {**live_environment(_shared_simulator.base_urls), **tokens}
+    folder = tmp_path_factory.mktemp("pair")
+    with started(folder, environ) as leader, standing_by(folder, environ) as standby:
+        yield leader, standby
+        standby.script.interrupt()  # first, or it would take over
+        standby.script.wait()
+
+
+def test_both_sdks_are_answered_streamed_and_not(pair: tuple[Served, Served]) -> None:
+    _, standby = pair
+    with openai.OpenAI(base_url=f"{standby.url}/v1", api_key=TOKEN, max_retries=0) as client:
+        answer = client.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40)
+        chunks = list(
+            client.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40, stream=True)
+        )
+        assert client.models.retrieve("auto").id == "auto"
+    assert answer.choices[0].message.content
+    assert len(chunks) > 2 and chunks[-1].choices[0].finish_reason
+    with (
+        anthropic.Anthropic(base_url=standby.url, api_key=TOKEN, max_retries=0) as other,
+        other.messages.stream(model="economy", messages=PROMPT, max_tokens=40) as stream,
+    ):
+        assert stream.get_final_message().stop_reason
+
+
+def test_the_answer_is_the_leaders_with_its_headers(pair: tuple[Served, Served]) -> None:
+    leader, standby = pair
+    found = send(standby.url, "/v1/messages", method="POST", body=BODY, headers={"x-api-key": TOKEN})
+    assert found.status == 200 and found.headers["x-orchestrator-provider"]
+    path = f"/v1/tasks/{found.headers['x-orchestrator-task-id']}"
+    at_leader = send(leader.url, path, headers={"x-api-key": TOKEN})
+    assert at_leader.status == 200
+    assert send(standby.url, path, headers={"x-api-key": TOKEN}).json == at_leader.json
+
+
+@pytest.mark.parametrize("key", ["", "wrong", OTHER], ids=["no key", "an unknown key", "a key that may not"])
+def test_a_key_that_may_not_is_refused(pair: tuple[Served, Served], key: str) -> None:
+    _, standby = pair
+    headers = {"x-api-key": key} if key else {}
+    found = send(standby.url, "/v1/messages", method="POST", body=BODY, headers=headers)
+    assert found.status == (403 if key == OTHER else 401)
+
+
+def test_errors_of_the_leader_are_passed_on(pair: tuple[Served, Served]) -> None:
+    _, standby = pair
+    headers = {"x-api-key": TOKEN}
+    body = {**BODY, "model": "nothing-like-it"}
+    found = send(standby.url, "/v1/messages", method="POST", body=body, headers=headers)
+    assert found.status == 404 and found.json["type"] == "error"
+    assert send(standby.url, "/v1/nothing", headers=headers).status == 404
+
+
+def test_what_is_about_the_process_is_answered_by_it(pair: tuple[Served, Served]) -> None:
+    leader, standby = pair
+    assert send(standby.url, "/healthz").status == 200
+    assert [send(each.url, "/readyz").status for each in pair] == [200, 503]
+    headers = {"x-api-key": OTHER}
+    assert b"orchestrator_leader 0.0" in send(standby.url, "/metrics", headers=headers).body
+    assert b"orchestrator_leader 1.0" in send(leader.url, "/metrics", headers=headers).body
+
+
+def test_a_request_is_passed_on_once(pair: tuple[Served, Served]) -> None:
+    _, standby = pair
+    headers = {"x-api-key": TOKEN, "Via": "1.1 another-gateway (standby)"}
+    found = send(standby.url, "/v1/messages", method="POST", body=BODY, headers=headers)
+    assert found.status in (503, 529)
+    assert int(found.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["//evil.example/v1/models", "/v1/models?at=http://evil.example"])
+def test_nothing_of_a_request_says_where_it_goes(pair: tuple[Served, Served], path: str) -> None:
+    _, standby = pair
+    headers = {
+        "x-api-key": TOKEN, "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example",
+        "Connection": "close, x-api-key-of-hop", "x-api-key-of-hop": "1", "Proxy-Authorization": "Basic abc",
+    }  # fmt: skip
+    found = send(standby.url, path, headers=headers)
+    assert found.status == (404 if path.startswith("//") else 200)
+
+
+def test_a_body_that_waits_for_100_continue_is_asked_for(pair: tuple[Served, Served]) -> None:
+    _, standby = pair
+    body = b'{"model": "economy", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}'
+    connection = http.client.HTTPConnection(urlsplit(standby.url).netloc, timeout=20)
+    connection.putrequest("POST", "/v1/messages")
+    for name, value in {
+        "content-type": "application/json", "content-length": str(len(body)), "x-api-key": TOKEN,
+        "expect": "100-continue",
+    }.items():  # fmt: skip
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.sock.recv(1_000).startswith(b"HTTP/1.1 100")
+    connection.send(body)
+    assert b" 200 " in connection.sock.recv(1_000).splitlines()[0]
+    connection.close()
+
+
+def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    environ = live_environment(simulator.base_urls)
+    for name in ("openai", "anthropic", "gemini"):
+        simulator.patch(name, SLOW)
+    (tmp_path / "own.toml").write_text("")
+    with Script("--yes", "--config", "own.toml", cwd=tmp_path, env=environ) as leader:
+        leader.wait_for("serving the queue")
+        with (
+            standing_by(tmp_path, environ) as standby,
+            openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0) as client,
+        ):
+            with pytest.raises(openai.APIConnectionError):
+                for number, _ in enumerate(
+                    client.chat.completions.create(
+                        model="economy", messages=PROMPT, max_tokens=400, stream=True
+                    )
+                ):
+                    if number == 2:
+                        leader.kill()
+            standby.script.wait_for("serving the queue")
+            patient = client.with_options(max_retries=5)
+            answer = patient.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40)
+            assert answer.choices[0].message.content
+
+
+def test_a_client_that_leaves_ends_its_request_at_the_leader(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    environ = live_environment(simulator.base_urls)
+    for name in ("openai", "anthropic", "gemini"):
+        simulator.patch(name, {"latency": {"first_token_s": 60.0, "per_token_s": 0.0}})
+    with started(tmp_path, environ) as leader, standing_by(tmp_path, environ) as standby:
+        with (
+            openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0, timeout=1.0) as client,
+            pytest.raises(openai.APITimeoutError),
+        ):
+            client.chat.completions.create(model="openai/economy", messages=PROMPT, max_tokens=40)
+        end = time.monotonic() + 10
+        while b'outcome="uncertain",provider="openai"} 1.0' not in send(leader.url, "/metrics").body:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        standby.script.interrupt()
+        standby.script.wait()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "alive", "usable"),
+    [
+        ("http://127.0.0.1:5001", "here", True, True),
+        ("http://127.0.0.1:5001", "there", True, False),
+        ("http://10.0.0.5:5001", "there", True, True),
+        ("http://10.0.0.5:5001", "there", False, False),
+        ("", "here", True, False),
+    ],
+    ids=["its own loopback", "loopback of another", "another machine", "a dead leader", "no gateway"],
+)
+def test_which_addresses_are_used(url: str, host: str, alive: bool, usable: bool) -> None:
+    leader = Leader(1, "a", 1, host, 10.0, 1, alive=alive, one_host=False)
+    assert usable_address(url, leader, "here") == (url if usable else "")
