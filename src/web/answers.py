@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 from .presenters.dashboard import EventView
+from .presenters.provider_batches import ProviderBatchView
 from .presenters.tasks import BatchView
 from .presenters.usage import Totals
 from .presenters.weights import ShareRow
@@ -78,7 +79,10 @@ class TaskEntry(Answer):
 
 
 class TaskDetailAnswer(TaskEntry):
-    """A task with its request; `result` is its row of a results file, once it has ended."""
+    """A task with its request; `result` is its row of a results file, once it has ended.
+
+    `provider_batch` is the batch at a provider that it is in now.
+    """
 
     messages: list[dict[str, Any]]
     named_agent: str | None
@@ -91,6 +95,7 @@ class TaskDetailAnswer(TaskEntry):
     tool_choice: str | dict[str, Any] | None
     parallel_tool_calls: bool | None
     deadline_at: float | None
+    provider_batch: ProviderBatchView | None
     purged: bool
     metadata: dict[str, Any]
     timeline: list[dict[str, Any]]
@@ -151,6 +156,15 @@ class BatchPurged(Answer):
     batch: str
     purged: int
     left: int
+
+
+class ProviderBatches(Answer):
+    provider_batches: list[ProviderBatchView]
+    next_before: int | None
+
+
+class ProviderBatchCancelled(Answer):
+    provider_batch: ProviderBatchView
 
 
 class UsageGroup(TypedDict):

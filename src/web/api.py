@@ -7,6 +7,7 @@ POST /api/tasks                                 one task, or {"tasks": [...], "b
 GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue, /BATCH/ID; /api/rows/ROW
 POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
 GET  /api/batches                               POST /api/batches/cancel | retry | purge {"batch"}
+GET  /api/provider-batches?provider=&state=open   POST /api/provider-batches/NUMBER/cancel
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?kind=&level=&...&before=
 GET  /api/openapi.json                          this API for programs
 GET  /healthz, /readyz, /leader                   without a token
@@ -26,6 +27,7 @@ from . import provider_actions, task_actions, visibility
 from .bodies import (
     BatchBody,
     EventsQuery,
+    ProviderBatchQuery,
     PurgeBody,
     RebalanceBody,
     SubmitManyBody,
@@ -41,6 +43,7 @@ from .presenters import as_json
 from .presenters.dashboard import dashboard_view
 from .presenters.events import event_list
 from .presenters.pool import leads, pool_view
+from .presenters.provider_batches import provider_batch_list, view_of
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.search import require_search
 from .presenters.tasks import batch_view, task_detail_json, task_json, task_list
@@ -330,6 +333,22 @@ def purge_batch() -> Response:
         purged, left = task_actions.purge_batch(app_context(), name, caller_name(), age_s)
     simulated = app_context().simulated
     return _json({"batch": name, "purged": purged, "left": left, "simulated": simulated})
+
+
+@api.get("/provider-batches")
+def provider_batches() -> Response:
+    """The batches at providers, newest first."""
+    page = provider_batch_list(app_context(), query_of(ProviderBatchQuery))
+    answer = {"provider_batches": as_json(page.rows), "next_before": page.next_before}
+    return _json({**answer, "simulated": app_context().simulated})
+
+
+@api.post("/provider-batches/<int:number>/cancel")
+def cancel_provider_batch(number: int) -> Response:
+    """Ask the orchestrator to cancel a batch at its provider; rows that are not done go live."""
+    batch = provider_actions.cancel_batch(app_context(), number, caller_name())
+    answer = {"provider_batch": as_json(view_of(app_context(), batch))}
+    return _json({**answer, "simulated": app_context().simulated}, 202)
 
 
 # ------------------------------------------------------------------ usage and events

@@ -25,9 +25,22 @@ from .metrics import metrics
 from .navigation import NAVIGATION, NEW
 from .pages import pages
 from .presenters.pool import pool_view
+from .provider_batch_pages import provider_batch_pages
 from .proxy_middleware import TrustedProxyMiddleware
 from .sessions import SESSION_DAYS, SessionsOverTls
 from .submit_pages import submit_pages
+
+BLUEPRINTS = (
+    health,
+    metrics,
+    api,
+    auth,
+    pages,
+    batch_pages,
+    provider_batch_pages,
+    submit_pages,
+    list_pages,
+)
 
 
 def create_app(context: AppContext) -> Flask:
@@ -60,7 +73,7 @@ def create_app(context: AppContext) -> Flask:
     problems.install(app)
     compression.install(app)
     app.context_processor(_every_page)
-    for blueprint in (health, metrics, api, auth, pages, batch_pages, submit_pages, list_pages):
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     proxied = TrustedProxyMiddleware(app.wsgi_app, context.access.trusted_proxies)
     app.wsgi_app = proxied  # type: ignore[method-assign]

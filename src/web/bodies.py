@@ -287,6 +287,18 @@ class EventsQuery(_TimedQuery):
         return None if value == "" else value
 
 
+class ProviderBatchQuery(ListQuery):
+    """The query of the batches at providers, newest first; an empty value means any.
+
+    `open` batches are those for which something is left to do. The next page is `before` a number.
+    """
+
+    provider: str = ""
+    state: Literal["", "open"] = ""
+    before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+
 CostGrouping = Literal["day", "provider", "model", "task_type", "submitter"]
 CostRange = Literal["today", "week", "month", "quarter", "year"]
 

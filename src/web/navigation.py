@@ -22,7 +22,7 @@ NAVIGATION = (
     NavigationLink("/", "Dashboard"),
     NavigationLink("/batches", "Batches", also=("/batch",)),
     NavigationLink("/tasks", "Tasks", also=("/rows",)),
-    NavigationLink("/provider-status", "Providers"),
+    NavigationLink("/provider-status", "Providers", also=("/provider-batches",)),
     NavigationLink("/rebalance", "Rebalance"),
     NavigationLink("/costs", "Costs"),
     NavigationLink("/events", "Events"),

@@ -12,6 +12,7 @@ from . import answers
 from .bodies import (
     BatchBody,
     EventsQuery,
+    ProviderBatchQuery,
     PurgeBody,
     RebalanceBody,
     SubmitManyBody,
@@ -69,6 +70,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "api.cancel_batch": Operation(answers.BatchCancelled, bodies=(BatchBody,), statuses=(202,)),
     "api.retry_batch": Operation(answers.BatchRetried, bodies=(BatchBody,), statuses=(202,)),
     "api.purge_batch": Operation(answers.BatchPurged, bodies=(PurgeBody,)),
+    "api.provider_batches": Operation(answers.ProviderBatches, query=ProviderBatchQuery),
+    "api.cancel_provider_batch": Operation(answers.ProviderBatchCancelled, statuses=(202,), errors=(409,)),
     "api.usage": Operation(answers.Usage, query=UsageQuery),
     "api.events": Operation(answers.Events, query=EventsQuery),
 }

@@ -39,6 +39,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "batches.batch_by_query": _ANYBODY,
     "batches.change": _SUBMITTERS,
     "batches.purge": _OPERATORS,
+    "provider_batches.index": _READERS,
+    "provider_batches.cancel": _OPERATORS,
     "submit.new": _SUBMITTERS,
     "submit.submit_task": _SUBMITTERS,
     "submit.upload": _SUBMITTERS,
@@ -68,6 +70,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "api.cancel_batch": _SUBMITTERS,
     "api.retry_batch": _SUBMITTERS,
     "api.purge_batch": _OPERATORS,
+    "api.provider_batches": _READERS,
+    "api.cancel_provider_batch": _OPERATORS,
     "api.usage": _READERS,
     "api.events": _READERS,
 }

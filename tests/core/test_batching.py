@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.core.store import Store
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
 
@@ -58,11 +61,11 @@ def answered_once(folder: Path, count: int = ROWS) -> list[dict[str, Any]]:
 
 
 def billed(simulator: SimulatorProcess) -> int:
-    return sum(
-        each["answers"]
-        for api in API_FORMATS
-        for each in simulator.stats()[api]["batches"]["billed"].values()
-    )
+    return billed_in([simulator.stats()[api] for api in API_FORMATS])
+
+
+def billed_in(stats: Sequence[dict[str, Any]]) -> int:
+    return sum(model["answers"] for each in stats for model in each["batches"]["billed"].values())
 
 
 def test_rows_that_may_wait_are_answered_by_a_batch_at_half_the_price(tmp_path: Path) -> None:
@@ -139,3 +142,29 @@ def test_after_a_kill_the_same_command_goes_on_and_nothing_is_paid_twice(tmp_pat
         assert sum(each["paid_twice"] for each in stats) == 0
         assert billed(simulator) == ROWS
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
+
+
+def while_stuck(folder: Path, change: Callable[[Store, int], object]) -> tuple[Script, dict[str, Any]]:
+    """A run whose batch never ends by itself, and `change` made to the state beside it; the run, its bill."""
+    with SimulatorProcess.start(simulator_of(stuck=1.0)) as simulator:
+        write_rows(folder / "tasks.jsonl", rows(40))
+        command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
+        with Script(*command, cwd=folder, env=live_environment(simulator.base_urls)) as running:
+            while not (there := [each for each in batches_of(folder) if each["state"] == "submitted"]):
+                running.pause()
+            with Store.open(folder / "state" / "live.db", simulated=False) as store:
+                change(store, there[0]["id"])
+            running.wait(60)
+        stats = [simulator.stats()[api] for api in API_FORMATS]
+    return running, {"billed": billed_in(stats), "calls": sum(each["calls"] for each in stats)}
+
+
+def test_a_batch_that_somebody_cancels_ends_and_its_rows_go_live(tmp_path: Path) -> None:
+    done, bill = while_stuck(
+        tmp_path, lambda store, number: store.provider_batch_lists.ask_cancel(number, time.time())
+    )
+    assert done.process.returncode == 0, done.err
+    answered_once(tmp_path, 40)
+    (batch,) = batches_of(tmp_path)
+    assert (batch["state"], batch["unanswered"], batch["reserved_nanos"]) == ("collected", 40, 0)
+    assert bill == {"billed": 0, "calls": 40}

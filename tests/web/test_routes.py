@@ -57,6 +57,14 @@ ROUTES = [
     Route("GET", "/batches/queue", rule="/batches/<every_text:name>"),
     Route("GET", "/batches/no such batch", 404),
     Route("GET", f"/batch?name={quote(BATCH)}", rule="/batch"),
+    Route("GET", "/provider-batches", rule="/provider-batches"),
+    Route(
+        "POST",
+        "/provider-batches/1/cancel",
+        404,
+        form={},
+        rule="/provider-batches/<int:number>/cancel",
+    ),
     Route("GET", "/tasks", rule="/tasks"),
     Route("GET", "/rows/{answered}", rule="/rows/<row>"),
     Route("GET", "/tasks/{answered}", 303),
@@ -148,6 +156,10 @@ ROUTES = [
     Route("POST", "/api/batches/retry", 202, JSON, json={"batch": BATCH}, rule="/api/batches/retry"),
     Route("POST", "/api/batches/purge", 200, JSON, json={"batch": BATCH}, rule="/api/batches/purge"),
     Route("POST", "/api/batches/purge", 404, JSON, json={"batch": "no such batch"}),
+    Route("GET", "/api/provider-batches", kind=JSON, rule="/api/provider-batches"),
+    Route(
+        "POST", "/api/provider-batches/1/cancel", 404, JSON, rule="/api/provider-batches/<int:number>/cancel"
+    ),
     Route("GET", "/api/usage?by=provider,hour", kind=JSON, rule="/api/usage"),
     Route("GET", "/api/events", kind=JSON, rule="/api/events"),
     Route("GET", "/api/openapi.json", kind=JSON, rule="/api/openapi.json"),

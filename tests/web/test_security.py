@@ -465,6 +465,7 @@ def test_a_role_reaches_its_endpoints_and_no_others(make_app: AppMaker, role: st
     client = app.test_client()
     bearer = BEARERS[{"submit": "alice", "read": "carol", "operate": "dave"}[role]]
     values = {"row": "1", "task_id": "x", "batch": "x", "upload_id": "x", "name": "openai", "kind": "jsonl"}
+    values["number"] = "1"
     for rule in app.url_map.iter_rules():
         if rule.endpoint in OPEN_ENDPOINTS:
             continue

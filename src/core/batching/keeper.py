@@ -35,6 +35,7 @@ POLL_SHARE = 0.05  # of a batch's age: a batch of half an hour is looked at ever
 LOOKED_FOR_S = 600.0  # after an unanswered creation, before the batch is sent again: lists may lag behind
 FULL_S = 300.0  # a target that takes no more rows is left alone
 GONE = 404
+CANCELLABLE = (BatchState.INTENDED, BatchState.SUBMITTED)
 AT_THE_PROVIDER = (BatchState.SUBMITTED, BatchState.CANCELLING)
 HOPELESS = (AuthFailed, BadRequest, ModelUnavailable)  # of a creation: sending it again changes nothing
 
@@ -85,7 +86,9 @@ class BatchKeeper:
         batches = await self._thread.insist(self._store.provider_batches.open)
         now = self._now()
         for batch in batches:
-            if batch.next_poll_at <= now:
+            if batch.is_unwanted and batch.state in CANCELLABLE:
+                await self._cancel(batch)
+            elif batch.next_poll_at <= now:
                 await self._advance(batch)
         groups = await self._thread.insist(self._store.deferrals.groups)
         if (only := self._session.batch) is not None:

@@ -49,7 +49,7 @@ from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
 from .deferrals import DeferralGroups, Deferrals
 from .direct_tasks import DirectRecord, DirectTasks
 from .events import Events
-from .identifiers import Identifiers
+from .identifiers import Identifiers, TaskStream
 from .intake import Intake
 from .leadership import Identity, LeadershipRow
 from .learned_state import LearnedState
@@ -231,6 +231,7 @@ __all__ = [
     "TaskSelection",
     "TaskPage",
     "TaskRow",
+    "TaskStream",
     "TaskSums",
     "TierSavings",
     "UsageRow",

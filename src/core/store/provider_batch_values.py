@@ -94,6 +94,11 @@ class ProviderBatch:
     cancel_asked_at: float | None = None
 
     @property
+    def can_be_cancelled(self) -> bool:
+        """Whether its provider may still work on a row."""
+        return self.state.is_open and self.state is not BatchState.ENDED
+
+    @property
     def is_unwanted(self) -> bool:
         """Whether its provider is to end it: somebody asks for that, or no task waits for it any more."""
         return self.cancel_asked_at is not None or not self.left_rows

@@ -12,6 +12,7 @@ from ...records import TaskStatus
 from ..context import AppContext, visible_submitter
 from .dashboard import EventView, event_views, pace
 from .pool import pool_view
+from .provider_batches import ProviderBatchView, of_batch
 from .tasks import BatchView, batch_view
 from .usage import Totals, totals
 
@@ -139,6 +140,7 @@ class BatchDetail:
     events: tuple[EventView, ...]
     saved_nanos: int | None
     truncated: int
+    provider_batches: tuple[ProviderBatchView, ...]
 
     @property
     def can_retry(self) -> bool:
@@ -157,6 +159,7 @@ def batch_detail(context: AppContext, row: BatchRow) -> BatchDetail:
         event_views(context.store.events.of_batch(row.name)),
         summary.saved_nanos,
         summary.tasks.truncated,
+        of_batch(context, row.name),
     )
 
 

@@ -15,8 +15,10 @@ from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
 from ..task_states import TaskState, state_of, statuses_of
 from ..visibility import is_own_batch
+from . import as_json, provider_batches
 from .conversation import PartView, TurnView, answer_parts, turns_of
 from .pool import pool_view
+from .provider_batches import ProviderBatchView
 
 TRUNCATED = "truncated"  # a filter beside the states: answers that end at max_tokens
 
@@ -72,6 +74,7 @@ class TaskView:
     cost_nanos: int | None
     turns: tuple[TurnView, ...]
     answer_parts: tuple[PartView, ...]  # beside the answer's text
+    provider_batch: ProviderBatchView | None  # that it is in now
 
     @property
     def row(self) -> TaskRow:
@@ -178,7 +181,13 @@ def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
         detail.row.cost_nanos,
         turns_of(detail.task.messages),
         answer_parts(detail.result.parts) if detail.result else (),
+        _provider_batch(context, detail.row),
     )
+
+
+def _provider_batch(context: AppContext, row: TaskRow) -> ProviderBatchView | None:
+    is_there = row.status is TaskStatus.BATCHED
+    return provider_batches.of_task(context, row.row) if is_there else None
 
 
 def curl_of(url: str, *, with_token: bool) -> str:
@@ -270,6 +279,7 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
         "tool_choice": written_choice(task.tool_choice),
         "parallel_tool_calls": task.parallel_tool_calls,
         "deadline_at": task.deadline_at,
+        "provider_batch": as_json(_provider_batch(context, detail.row)),
         "purged": detail.is_purged,
         "metadata": dict(task.metadata),
         "timeline": [attempt_row(attempt) for attempt in detail.attempts],
