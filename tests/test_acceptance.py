@@ -79,6 +79,7 @@ WITHOUT_KEYS = (
     Row(f"{PROGRAM} env claude-code", 2, "any free one"),
     Row(f"{PROGRAM} token alice --role operate --expires-in 90d >> tokens.toml", 0, "the token of alice"),
     Row(f'{PROGRAM} backup "$(date +%F-%H%M).db"', 0, "backed up"),
+    Row(f"{PROGRAM} batches", 0, "no batch at a provider"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
     Row(f"{PROGRAM} purge --older-than 30d --dry-run", 0, "nothing to purge"),
@@ -99,6 +100,7 @@ WITH_KEYS = (
     Row(f"{PROGRAM} suggest-weights", 1, "fewer than 5 answers in the last 24 h"),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
     Row(f"{PROGRAM} status", 0, "tasks: none yet"),
+    Row(f"{PROGRAM} batches", 0, "no batch at a provider"),
 )
 WITH_KEYS_BESIDE = (
     Row(SUBMIT, 0),

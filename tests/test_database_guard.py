@@ -43,6 +43,8 @@ OPENERS = {
     "src.cli.submit.submit",
     "src.cli.run.run",
     "src.cli.serve.serve",
+    "src.cli.batches.batches",
+    "src.cli.batches.cancel_batch",
     "src.pages_server.serve",
 }
 

@@ -35,6 +35,7 @@ from .shared_options import (
     with_workers,
 )
 
+MAX_NUMBER = 2**63 - 1  # the largest integer of the databases
 USD = FiniteRange(min=0.0, min_open=True)
 
 
@@ -312,6 +313,31 @@ def status(context: click.Context, /, as_json: bool) -> None:
     from .status import status as show_status
 
     context.exit(show_status(context.obj, as_json=as_json))
+
+
+@cli.command(short_help="Show the batches at providers, or cancel one.")
+@everywhere
+@click.option("--open", "only_open", is_flag=True, help="Leave out batches that are done with.")
+@click.option(
+    "--cancel",
+    type=click.IntRange(1, MAX_NUMBER),
+    metavar="N",
+    help="Cancel batch N; its rows that are not done go live, at the full price.",
+)
+@click.option("--json", "as_json", is_flag=True, help=JSON)
+@click.pass_context
+def batches(context: click.Context, /, only_open: bool, cancel: int | None, as_json: bool) -> None:
+    """Show the newest batches at providers, with their rows, age, expected end and cost.
+
+    Rows of `run --within 24h` that may wait are in such batches. A running orchestrator cancels one within
+    seconds, else the next one that is started does.
+    """
+    from .batches import batches as show_batches
+    from .batches import cancel_batch
+
+    if cancel is not None:
+        context.exit(cancel_batch(context.obj, cancel, as_json=as_json))
+    context.exit(show_batches(context.obj, only_open=only_open, as_json=as_json))
 
 
 @cli.command(short_help="Test keys, providers, database, disk and port.")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from ..core.batching.listing import ProviderBatchView
 from .presenters.dashboard import EventView
-from .presenters.provider_batches import ProviderBatchView
 from .presenters.tasks import BatchView
 from .presenters.usage import Totals
 from .presenters.weights import ShareRow

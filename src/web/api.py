@@ -343,8 +343,8 @@ def provider_batches() -> Response:
     return _json({**answer, "simulated": app_context().simulated})
 
 
-@api.post("/provider-batches/<int:number>/cancel")
-def cancel_provider_batch(number: int) -> Response:
+@api.post("/provider-batches/<number>/cancel")
+def cancel_provider_batch(number: str) -> Response:
     """Ask the orchestrator to cancel a batch at its provider; rows that are not done go live."""
     batch = provider_actions.cancel_batch(app_context(), number, caller_name())
     answer = {"provider_batch": as_json(view_of(app_context(), batch))}

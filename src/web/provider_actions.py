@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from ..core.store import ProviderBatch
 from ..core.weight_changes import normalised
-from .bodies import MAX_ROW, RebalanceBody
+from .bodies import RebalanceBody
 from .context import AppContext
 from .presenters.pool import weight_changes
 from .presenters.presets import preset
 from .problems import Problem, not_found
+from .visibility import MAX_ROW_DIGITS, row_number
 
 _DONE = {"pause": "paused", "resume": "resumed", "reset": "closed the breaker of"}
 
@@ -77,18 +78,18 @@ def steer(context: AppContext, provider: str, verb: str, caller: str) -> None:
     context.record_event(f"provider_{verb}", f"{caller} {_DONE[verb]} {provider}", provider=provider)
 
 
-def cancel_batch(context: AppContext, number: int, caller: str) -> ProviderBatch:
+def cancel_batch(context: AppContext, number: str, caller: str) -> ProviderBatch:
     """Ask the orchestrator to cancel a batch at its provider; its rows that are not done go live.
 
     Raises Problem 404 if there is no such batch, and 409 if it has ended.
     """
-    batch = context.store.provider_batches.find(number) if number <= MAX_ROW else None
+    batch = context.store.provider_batches.find(row_number(number))
     if batch is None:
-        raise not_found(f"batch number {number} at a provider")
+        raise not_found(f"batch {number[:MAX_ROW_DIGITS]} at a provider")
     if not batch.can_be_cancelled:
-        raise Problem(409, "ended", f"Batch {number} at {batch.provider} has ended: it is {batch.state}.")
-    batch = context.store.provider_batch_lists.ask_cancel(number, context.now())
-    text = f"{caller} cancelled batch {number} at {batch.provider}: {batch.left_rows:,} rows are left"
+        raise Problem(409, "ended", f"Batch {batch.id} at {batch.provider} has ended: it is {batch.state}.")
+    batch = context.store.provider_batch_lists.ask_cancel(batch.id, context.now())
+    text = f"{caller} cancelled batch {batch.id} at {batch.provider}: {batch.left_rows:,} rows are left"
     context.record_event("batch_cancel_asked", text, provider=batch.provider)
     return batch
 

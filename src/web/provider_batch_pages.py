@@ -30,8 +30,8 @@ def index() -> str:
     )
 
 
-@provider_batch_pages.post("/provider-batches/<int:number>/cancel")
-def cancel(number: int) -> AnyResponse:
+@provider_batch_pages.post("/provider-batches/<number>/cancel")
+def cancel(number: str) -> AnyResponse:
     """Ask the orchestrator to cancel a batch at its provider."""
     batch = provider_actions.cancel_batch(app_context(), number, caller_name())
     flash(f"Batch {batch.id} at {batch.provider} is being cancelled; rows that are not done go live.")

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .. import formatting
+from ..core.batching.listing import ProviderBatchView
+from ..core.store import BatchState
 from ..formatting import duration, humanise
 from ..records import Candidate, ProviderCondition, RefusalKind
 from ..refusal_text import candidate_text
@@ -95,6 +97,15 @@ def batch_url(name: str) -> str:
     return f"/batches/{quote(name)}"
 
 
+def batch_tone(batch: ProviderBatchView) -> str:
+    """`bad` for a batch without any result, `warn` for one that is late, `busy` while it is open."""
+    if batch.state is BatchState.FAILED:
+        return "bad"
+    if batch.is_late:
+        return "warn"
+    return "busy" if batch.is_open else "good"
+
+
 def task_tone(state: TaskState) -> str:
     return TASK_TONES.get(state, "quiet")
 
@@ -114,6 +125,7 @@ FILTERS: dict[str, Any] = {
     "state_word": state_word,
     "state_tone": state_tone,
     "task_tone": task_tone,
+    "batch_tone": batch_tone,
     "frees": frees,
     "time_left": time_left,
     "utc_input": utc_input,

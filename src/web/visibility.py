@@ -52,10 +52,16 @@ def visible_batch_page(context: AppContext, limit: int, *, name: str, before: in
     return replace(page, rows=tuple(row for row in page.rows if is_own_batch(row, own))) if own else page
 
 
+def row_number(text: str) -> int:
+    """The number of a row in an address; 0 if it is none."""
+    number = int(text) if _ROW.fullmatch(text) else 0
+    return number if number <= MAX_ROW else 0
+
+
 def find_task(context: AppContext, row: str) -> TaskDetail:
     """The task in this row of the store. Raises Problem 404."""
-    number = int(row) if _ROW.fullmatch(row) else 0
-    detail = context.store.tasks.at_row(number) if 0 < number <= MAX_ROW else None
+    number = row_number(row)
+    detail = context.store.tasks.at_row(number) if number else None
     if detail is None or not is_visible(context, detail.row.batch, detail.row.submitter):
         raise not_found(f"task in row {row[:MAX_ROW_DIGITS]}")
     return detail

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.core.store import Store
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
 
@@ -144,27 +143,37 @@ def test_after_a_kill_the_same_command_goes_on_and_nothing_is_paid_twice(tmp_pat
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
 
 
-def while_stuck(folder: Path, change: Callable[[Store, int], object]) -> tuple[Script, dict[str, Any]]:
-    """A run whose batch never ends by itself, and `change` made to the state beside it; the run, its bill."""
-    with SimulatorProcess.start(simulator_of(stuck=1.0)) as simulator:
-        write_rows(folder / "tasks.jsonl", rows(40))
-        command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
-        with Script(*command, cwd=folder, env=live_environment(simulator.base_urls)) as running:
-            while not (there := [each for each in batches_of(folder) if each["state"] == "submitted"]):
-                running.pause()
-            with Store.open(folder / "state" / "live.db", simulated=False) as store:
-                change(store, there[0]["id"])
-            running.wait(60)
-        stats = [simulator.stats()[api] for api in API_FORMATS]
-    return running, {"billed": billed_in(stats), "calls": sum(each["calls"] for each in stats)}
-
-
 def test_a_batch_that_somebody_cancels_ends_and_its_rows_go_live(tmp_path: Path) -> None:
-    done, bill = while_stuck(
-        tmp_path, lambda store, number: store.provider_batch_lists.ask_cancel(number, time.time())
-    )
-    assert done.process.returncode == 0, done.err
+    with SimulatorProcess.start(simulator_of(stuck=1.0)) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", rows(40))
+        env = live_environment(simulator.base_urls)
+        command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
+        with Script(*command, cwd=tmp_path, env=env) as running:
+            while not (there := [each for each in batches_of(tmp_path) if each["state"] == "submitted"]):
+                running.pause()
+            shown = run_script("batches", "--open", "--json", cwd=tmp_path, env=env)
+            (listed,) = json.loads(shown.out)["provider_batches"]
+            table = run_script("batches", cwd=tmp_path, env=env).out
+            asked = run_script("batches", "--cancel", str(there[0]["id"]), cwd=tmp_path, env=env)
+            running.wait(60)
+        assert running.process.returncode == 0, running.err
+        stats = [simulator.stats()[api] for api in API_FORMATS]
+        again = run_script("batches", "--cancel", str(there[0]["id"]), cwd=tmp_path, env=env)
+    assert (listed["id"], listed["rows"], listed["waiting"]) == (there[0]["id"], 40, 40)
+    assert listed["expected_at"] is not None and listed["reserved_usd"] > 0 == listed["cost_usd"]
+    assert "in progress" in table and listed["model"] in table
+    assert f"batch {listed['id']} at {listed['provider']} is cancelled now; 40 rows" in asked.out
     answered_once(tmp_path, 40)
     (batch,) = batches_of(tmp_path)
     assert (batch["state"], batch["unanswered"], batch["reserved_nanos"]) == ("collected", 40, 0)
-    assert bill == {"billed": 0, "calls": 40}
+    assert (billed_in(stats), sum(each["calls"] for each in stats)) == (0, 40)
+    assert (again.process.returncode, "has ended" in again.err) == (2, True)
+
+
+def test_a_state_without_batches_says_how_rows_get_there(tmp_path: Path) -> None:
+    done = run_script("batches", cwd=tmp_path)
+    assert (done.process.returncode, "`run --within 24h` sends rows there" in done.out) == (0, True)
+    assert json.loads(run_script("batches", "--json", cwd=tmp_path).out)["provider_batches"] == []
+    assert list(tmp_path.iterdir()) == [], "looking leaves nothing behind"
+    refused = run_script("batches", "--cancel", "7", cwd=tmp_path)
+    assert (refused.process.returncode, "there is no batch number 7" in refused.err) == (2, True)

@@ -63,7 +63,7 @@ ROUTES = [
         "/provider-batches/1/cancel",
         404,
         form={},
-        rule="/provider-batches/<int:number>/cancel",
+        rule="/provider-batches/<number>/cancel",
     ),
     Route("GET", "/tasks", rule="/tasks"),
     Route("GET", "/rows/{answered}", rule="/rows/<row>"),
@@ -157,9 +157,7 @@ ROUTES = [
     Route("POST", "/api/batches/purge", 200, JSON, json={"batch": BATCH}, rule="/api/batches/purge"),
     Route("POST", "/api/batches/purge", 404, JSON, json={"batch": "no such batch"}),
     Route("GET", "/api/provider-batches", kind=JSON, rule="/api/provider-batches"),
-    Route(
-        "POST", "/api/provider-batches/1/cancel", 404, JSON, rule="/api/provider-batches/<int:number>/cancel"
-    ),
+    Route("POST", "/api/provider-batches/1/cancel", 404, JSON, rule="/api/provider-batches/<number>/cancel"),
     Route("GET", "/api/usage?by=provider,hour", kind=JSON, rule="/api/usage"),
     Route("GET", "/api/events", kind=JSON, rule="/api/events"),
     Route("GET", "/api/openapi.json", kind=JSON, rule="/api/openapi.json"),

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ...core.batching.listing import ProviderBatchView
 from ...core.intake import QUEUE
 from ...core.store import BatchRow, CallSums
 from ...records import TaskStatus
 from ..context import AppContext, visible_submitter
 from .dashboard import EventView, event_views, pace
 from .pool import pool_view
-from .provider_batches import ProviderBatchView, of_batch
+from .provider_batches import of_batch
 from .tasks import BatchView, batch_view
 from .usage import Totals, totals
 

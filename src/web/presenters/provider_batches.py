@@ -1,78 +1,13 @@
-"""Batches at providers: what is in each, what came back, since when and until when, and what it costs."""
+"""Batches at providers: a page of them, those of a batch of tasks, and the one that a task is in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ...core.store import BatchState, ProviderBatch, TaskStream
-from ...routing.turnaround import Turnaround, turnaround
+from ...core.batching.listing import ProviderBatchView, views_of
+from ...core.store import ProviderBatch
 from ..bodies import ProviderBatchQuery
 from ..context import AppContext
-
-STATES = {
-    BatchState.INTENDED: "to be created",
-    BatchState.CREATING: "being created",
-    BatchState.SUBMITTED: "in progress",
-    BatchState.CANCELLING: "being cancelled",
-    BatchState.ENDED: "ended, results to be read",
-    BatchState.COLLECTED: "done",
-    BatchState.FAILED: "not carried out",
-}
-CAN_BE_CANCELLED = (BatchState.INTENDED, BatchState.CREATING, BatchState.SUBMITTED)
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderBatchView:
-    """A batch at a provider. Times are epoch seconds, None where it is not that far.
-
-    `batch` and `submitter` are those of its tasks. `waiting` rows have no result yet. `pulled_back` rows went
-    live before they were done; `not_done` came back without a result, `paid_late` with one that only costs.
-    `age_s` ends with the batch, and is None for one that was not carried out. `expected_at` is None where it
-    has ended, and where it takes longer than nine of ten did: then it `is_late`. `cost_nanos` is booked, and
-    `reserved_nanos` may still be.
-    """
-
-    id: int
-    provider: str
-    model: str
-    state: BatchState
-    batch: str
-    submitter: str
-    marker: str
-    remote_id: str
-    rows: int
-    waiting: int
-    answered: int
-    failed: int
-    pulled_back: int
-    not_done: int
-    paid_late: int
-    created_at: float
-    submitted_at: float | None
-    ended_at: float | None
-    deadline_at: float
-    age_s: float | None
-    expected_at: float | None
-    is_late: bool
-    is_open: bool
-    can_cancel: bool
-    reserved_nanos: int
-    cost_nanos: int
-    error: str
-
-    @property
-    def state_text(self) -> str:
-        return STATES[self.state]
-
-    @property
-    def tone(self) -> str:
-        """`bad` for one without any result, `warn` for one that is late, `busy` while it is open."""
-        if self.state is BatchState.FAILED:
-            return "bad"
-        if self.is_late:
-            return "warn"
-        return "busy" if self.is_open else "good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,89 +23,20 @@ def provider_batch_list(context: AppContext, wanted: ProviderBatchQuery) -> Prov
     page = context.store.provider_batch_lists.page(
         wanted.limit, provider=wanted.provider, is_open=wanted.state == "open", before=wanted.before
     )
-    return ProviderBatchList(_views(context, page.rows), page.next_before)
+    return ProviderBatchList(views_of(context.store, page.rows, context.now()), page.next_before)
 
 
 def of_batch(context: AppContext, name: str) -> tuple[ProviderBatchView, ...]:
     """The batches at providers with tasks of a batch, the newest first."""
-    return _views(context, context.store.provider_batch_lists.of_batch(name))
+    return views_of(context.store, context.store.provider_batch_lists.of_batch(name), context.now())
 
 
 def of_task(context: AppContext, task_row: int) -> ProviderBatchView | None:
     """The batch at a provider that a task waits for."""
     found = context.store.provider_batch_lists.of_task(task_row)
-    return None if found is None else _views(context, [found])[0]
+    return None if found is None else view_of(context, found)
 
 
 def view_of(context: AppContext, batch: ProviderBatch) -> ProviderBatchView:
     """The view of one batch."""
-    return _views(context, [batch])[0]
-
-
-def _views(context: AppContext, batches: Iterable[ProviderBatch]) -> tuple[ProviderBatchView, ...]:
-    found = list(batches)
-    owners = context.store.provider_batch_lists.owners([batch.id for batch in found])
-    takes = _turnarounds(context)
-    now = context.now()
-    return tuple(_view(batch, owners.get(batch.id), takes, now) for batch in found)
-
-
-def _turnarounds(context: AppContext) -> Callable[[str, str], Turnaround]:
-    """How long batches of a provider and model take, looked up once for each."""
-    known: dict[tuple[str, str], Turnaround] = {}
-
-    def takes(provider: str, model: str) -> Turnaround:
-        if (provider, model) not in known:
-            done_s = context.store.provider_batches.turnarounds(provider, model)
-            known[provider, model] = turnaround(done_s)
-        return known[provider, model]
-
-    return takes
-
-
-def _view(
-    batch: ProviderBatch, owner: TaskStream | None, takes: Callable[[str, str], Turnaround], now: float
-) -> ProviderBatchView:
-    is_working = batch.state.is_open and batch.state is not BatchState.ENDED
-    since = batch.submitted_at or now
-    expected_at = _expected_at(since, takes(batch.provider, batch.model), now) if is_working else None
-    return ProviderBatchView(
-        batch.id,
-        batch.provider,
-        batch.model,
-        batch.state,
-        owner.batch if owner else "",
-        owner.submitter if owner else "",
-        batch.marker,
-        batch.remote_id,
-        batch.rows,
-        batch.left_rows,
-        batch.answered,
-        batch.failed,
-        batch.pulled_rows,
-        batch.unanswered,
-        batch.late,
-        batch.created_at,
-        batch.submitted_at,
-        batch.ended_at,
-        batch.deadline_at,
-        _age_s(batch, now),
-        expected_at,
-        is_working and expected_at is None,
-        batch.state.is_open,
-        batch.state in CAN_BE_CANCELLED and batch.cancel_asked_at is None,
-        batch.reserved_nanos,
-        batch.cost_nanos,
-        batch.error,
-    )
-
-
-def _age_s(batch: ProviderBatch, now: float) -> float | None:
-    until = batch.ended_at or (now if batch.state.is_open else None)
-    return None if until is None else max(0.0, until - batch.created_at)
-
-
-def _expected_at(since: float, takes: Turnaround, now: float) -> float | None:
-    """The end that half of all batches reach; once that is past, the one that nine of ten do."""
-    ends = (since + takes.p50_s, since + takes.p90_s)
-    return next((at for at in ends if at > now), None)
+    return views_of(context.store, [batch], context.now())[0]

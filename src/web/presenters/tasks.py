@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.batching.listing import ProviderBatchView
 from ...core.intake import QUEUE, written_calls, written_choice, written_messages, written_tools
 from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, EarlierEnd, TaskDetail, TaskRow, TaskSelection
@@ -18,7 +19,6 @@ from ..visibility import is_own_batch
 from . import as_json, provider_batches
 from .conversation import PartView, TurnView, answer_parts, turns_of
 from .pool import pool_view
-from .provider_batches import ProviderBatchView
 
 TRUNCATED = "truncated"  # a filter beside the states: answers that end at max_tokens
 
