@@ -29,6 +29,7 @@ from ..records import (
 )
 from ..settings import TIERS
 from ..tokens import OWNER
+from .batch_metrics import provider_batch_metrics
 from .context import AppContext, app_context
 from .presenters.budgets import budget_views
 from .presenters.pool import leads, pool_view
@@ -88,6 +89,7 @@ class Collector:
         yield _waits(context)
         yield from _costs(context, sums)
         yield from _tasks(context, view)
+        yield from provider_batch_metrics(context)
         yield from _budgets(context)
         yield from _providers(view)
         yield from _instance(context, view)

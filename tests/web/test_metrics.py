@@ -29,11 +29,13 @@ from src.records import (
     WaitReason,
 )
 from src.routing.balancer import ProviderLoadBalancer
+from src.web.batch_metrics import RESULTS
 from tests.helpers import VirtualClock
 
 from .conftest import AppMaker, context_of
 from .filled import BATCH, ME, FilledState
 from .stack import Stack
+from .test_provider_batches import deferring, intended, submitted, with_every_kind_of_row
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 LABELS = {
@@ -43,6 +45,10 @@ LABELS = {
     "orchestrator_cost_usd": {"provider", "model", "submitter"},
     "orchestrator_uncertain_cost_usd": {"provider"},
     "orchestrator_tasks_waiting": {"reason"},
+    "orchestrator_provider_batches": {"provider", "state"},
+    "orchestrator_provider_batch_rows_waiting": {"provider"},
+    "orchestrator_provider_batch_age_seconds": {"provider"},
+    "orchestrator_provider_batch_rows": {"provider", "result"},
     "orchestrator_budget_remaining_usd": {"budget"},
     "orchestrator_limit_used_ratio": {"provider", "dimension"},
     "orchestrator_breaker_open": {"provider"},
@@ -296,3 +302,29 @@ def test_real_calls_are_counted(stack: Stack) -> None:
     assert value(broken, "orchestrator_breaker_open", provider="gemini") == 0
     ratios = {labels: n for (name, labels), n in broken.items() if name == "orchestrator_limit_used_ratio"}
     assert ratios and all(0.0 <= n <= 1.0 for n in ratios.values())
+
+
+# ------------------------------------------------------------------ batches at providers
+
+
+def test_batches_at_providers_are_counted_with_their_rows_and_the_age_of_the_oldest(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    assert not total(scraped(client), "orchestrator_provider_batches")
+    deferring(store, filled.now - 900, count=12)
+    with_every_kind_of_row(store, filled.now - 900, limit=6)
+    submitted(store, filled.now - 300, limit=4)
+    intended(store, filled.now - 10)
+    found = scraped(client)
+    states = {
+        state: value(found, "orchestrator_provider_batches", provider="openai", state=state)
+        for state in ("collected", "submitted", "intended")
+    }
+    assert states == {"collected": 1, "submitted": 1, "intended": 1}
+    assert value(found, "orchestrator_provider_batch_rows_waiting", provider="openai") == 6
+    assert value(found, "orchestrator_provider_batch_age_seconds", provider="openai") == 300
+    rows = {
+        result: value(found, "orchestrator_provider_batch_rows_total", provider="openai", result=result)
+        for result in RESULTS
+    }
+    assert rows == {"answered": 2, "failed": 1, "expired": 2, "pulled_back": 3, "paid_late": 1}

@@ -114,6 +114,7 @@ CALLS = 'orchestrator_calls_total{provider="openai",model="m",outcome="%s",pod="
 OK = {CALLS % ("ok", pod): "0+60x120" for pod in "ab"}
 RUNS = {'orchestrator_running{pod="a"}': "1x120", 'orchestrator_running{pod="b"}': "1x120"}
 SECONDS = 'orchestrator_call_duration_seconds_bucket{provider="openai",model="m",le="%s"}'
+ROWS = 'orchestrator_provider_batch_rows_total{provider="openai",result="%s"}'
 WAITS = 'orchestrator_queue_wait_seconds_bucket{le="%s"}'
 # Alert -> series under which it fires.
 FIRING: Mapping[str, Mapping[str, str]] = {
@@ -137,6 +138,8 @@ FIRING: Mapping[str, Mapping[str, str]] = {
     },
     "BudgetNearlySpent": {'orchestrator_budget_remaining_usd{budget="all:daily"}': "4x120"},
     "UncertainCost": {'orchestrator_uncertain_cost_usd_total{provider="openai"}': "0+0.1x120"},
+    "ProviderBatchLate": {'orchestrator_provider_batch_age_seconds{provider="openai"}': "9000+60x120"},
+    "ProviderBatchExpired": {ROWS % "expired": "0+1x120"},
 }
 CALM = {
     **RUNS,
@@ -151,6 +154,9 @@ CALM = {
     'orchestrator_limit_used_ratio{provider="openai",dimension="requests_per_minute"}': "0.5x120",
     'orchestrator_budget_remaining_usd{budget="all:daily"}': "40x120",
     'orchestrator_uncertain_cost_usd_total{provider="openai"}': "0+0.001x120",
+    'orchestrator_provider_batch_age_seconds{provider="openai"}': "60+60x120",
+    ROWS % "expired": "0x120",
+    ROWS % "answered": "0+60x120",
 }
 
 

@@ -50,9 +50,9 @@ def submitted(store: Store, at: float, **options: Any) -> ProviderBatch:
     return batch
 
 
-def with_every_kind_of_row(store: Store, at: float) -> ProviderBatch:
+def with_every_kind_of_row(store: Store, at: float, limit: int = 100) -> ProviderBatch:
     """A closed batch: two answered, one failed, one pulled back and paid for, one pulled back, one left."""
-    batch = submitted(store, at)
+    batch = submitted(store, at, limit=limit)
     store.provider_batches.ended(batch.id, [], at + 600)
     tasks = store.provider_batches.tasks(batch.id)
     attempt = Attempt(1, "openai", "gpt-6-luna", "", Outcome.OK, at, 600.0, IN_A_BATCH, (), cost_nanos=COST)
