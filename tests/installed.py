@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from src.core.store.lock import HostLock
 
 from .helpers import ROOT, Script, child_environment
 
@@ -17,11 +21,27 @@ COMMANDS = Path("Scripts" if sys.platform == "win32" else "bin")
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment that has the wheel, and borrows the packages that it needs from here."""
-    folder = tmp_path_factory.mktemp("installed")
+    """The folder of an environment that has the wheel, and borrows the packages that it needs from here.
+
+    The workers of one run share it: the first that needs it builds it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "installed"
+    lock, done = HostLock(folder.with_suffix(".lock")), folder / "done"
+    while not lock.acquire():
+        time.sleep(0.1)
+    if not done.exists():
+        build(folder)
+        done.touch()
+    lock.release()
+    return folder
+
+
+def build(folder: Path) -> None:
+    folder.mkdir()
     environ = child_environment()
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, env=environ, check=True, capture_output=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
     [wheel] = folder.glob("*.whl")
     venv.create(folder, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(folder / COMMANDS / "python"), "install"]
@@ -29,7 +49,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*pip, *options, str(wheel)], cwd=folder, env=environ, check=True, capture_output=True)
     borrowed = Path(pytest.__file__).parents[1]
     (site_packages(folder) / "borrowed.pth").write_text(f"{borrowed}\n", encoding="utf-8")
-    return folder
 
 
 def site_packages(installed: Path) -> Path:

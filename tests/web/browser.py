@@ -64,10 +64,11 @@ def axe_source() -> str:
     return script.read_text(encoding="utf-8")
 
 
-def violations(page: Any, source: str) -> list[str]:
-    """The serious and critical findings of axe-core, one line each."""
-    page.evaluate(source)
-    found = page.evaluate("() => axe.run(document)")
+def violations(page: Any, source: str, *rules: str) -> list[str]:
+    """The serious and critical findings of axe-core, one line each: by these of its rules, or by all."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(source)
+    found = page.evaluate("rules => axe.run(document, rules.length ? { runOnly: rules } : {})", list(rules))
     return [
         f"{v['id']} ({v['impact']}): {v['help']}: {v['nodes'][0]['target']} of {len(v['nodes'])}"
         for v in found["violations"]
