@@ -70,7 +70,6 @@ def test_a_killed_leader_s_calls_are_taken_over_and_none_is_made_twice(stage: St
     check(stage)
 
 
-@pytest.mark.xfail(strict=False, reason="a known fault: its silence may be taken for that of a provider")
 def test_a_stopped_worker_s_calls_go_elsewhere_and_none_comes_late(stage: Stage) -> None:
     with stage.leader() as leader:
         stage.wait_for_calls(20)
