@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .core.orchestrator import Orchestrator, OrchestratorOptions
     from .core.store import Store
     from .gateway.server import Gateway
+    from .workers.draining import Drained
     from .workers.port import Fleet
 
 
@@ -280,6 +281,13 @@ def _fleet_of(setup: Setup, store: Store) -> Callable[[], Awaitable[Fleet]] | No
 
     namespace = f"{DISTRIBUTION}-{hashlib.sha256(store.place.encode()).hexdigest()[:8]}"
     return partial(open_fleet, address, namespace)
+
+
+def drain_node(wait_s: float) -> Drained:
+    """Let the workers of this machine's Ray node finish. Raises ConfigError where none runs here."""
+    from .workers import draining
+
+    return draining.drain_node(DISTRIBUTION, wait_s)
 
 
 # ------------------------------------------------------------------ pages

@@ -350,6 +350,28 @@ def check(context: click.Context, /) -> None:
     context.exit(check_all(context.obj))
 
 
+@cli.command("drain-workers", short_help="Let this machine's workers finish, before Ray is stopped.")
+@everywhere
+@click.option(
+    "--wait",
+    type=FiniteRange(min=0.0),
+    metavar="SECONDS",
+    default=120.0,
+    show_default=True,
+    help="Wait at most so long for calls in flight.",
+)
+@click.pass_context
+def drain_workers(context: click.Context, /, wait: float) -> None:
+    """Let the workers of this machine's Ray node finish the calls that they hold, and take no others.
+
+    For a machine that makes calls, before `ray stop`: see docs/scaling.md. Exit code 0: they hold nothing, 1:
+    some still do.
+    """
+    from .drain_workers import drain_workers as drain
+
+    context.exit(drain(context.obj, wait_s=wait))
+
+
 @cli.command(short_help="Show each setting and its source.")
 @everywhere
 @click.pass_context

@@ -371,6 +371,7 @@ class Orchestrator:
         """Use these keys for new calls, and try refused ones again. For the event loop's thread."""
         with self._reporter.supervisor.guarding("renewing keys"):
             self._reporter.report(await self._keys.renew(keys, self._session.clock.now))
+            self._workers.keys_changed()
             self._placer.place_anew()
 
     def stop_now(self) -> None:

@@ -70,7 +70,7 @@ class WorkerSession:
             return Inventories()
         leadership, clock = self._session.leadership, self._session.clock
         fleet = await self._open_fleet()
-        workers = Workers(fleet, leadership, self._describe(), clock.now, leadership.me.lease_s)
+        workers = Workers(fleet, leadership, self._describe, clock.now, leadership.me.lease_s)
         workers.report, workers.changed = self._report, placer.place_anew
         self._calls = RemoteCalls(workers, local, leadership, falls_back=self._falls_back)
         return await self._calls.look()
@@ -108,6 +108,11 @@ class WorkerSession:
         if adopted:
             text = f"{len(adopted):,} calls in flight on workers go on"
             self._report(text, "info")
+
+    def keys_changed(self) -> None:
+        """Keys of this orchestrator may have changed."""
+        if self._calls is not None:
+            self._calls.workers.keys_changed()
 
     async def run(self) -> None:
         """Follow the workers until cancelled. Raises LeadershipLost."""

@@ -114,6 +114,7 @@ class Connection:
         self._session = self._life = ""
         self._stamp = self._stamp_at = 0.0
         self.attached = self.draining = False
+        self.refused = ""  # why it gets no further calls, although it is attached
         self.heard_at = -math.inf
         self.description: Description | None = None
         self.load: Load = {"in_flight": 0, "done": 0, "cpu_s": 0.0}
@@ -142,7 +143,7 @@ class Connection:
     @property
     def takes_calls(self) -> bool:
         """Whether calls may be given to it now."""
-        return self.attached and not self.draining
+        return self.attached and not (self.draining or self.refused)
 
     # ------------------------------------------------------------------ calls
 

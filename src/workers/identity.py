@@ -52,6 +52,11 @@ def mismatch(leader: Description, inventory: Inventory) -> str:
     worker = inventory["description"]
     if worker["version"] != leader["version"] and inventory["protocol"] == max(ACCEPTED):
         return f"its version is {worker['version']}, expected {leader['version']}"
+    return difference(leader, worker)
+
+
+def difference(leader: Description, worker: Description) -> str:
+    """Why this worker's calls would not be the leader's: keys, addresses, settings; empty if they are."""
     wanted, found = leader["fingerprints"], worker["fingerprints"]
     for name in sorted(wanted):
         if name not in found:

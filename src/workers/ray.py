@@ -46,6 +46,7 @@ HELLO_S = 2.0  # for workers that run to reply, within LOOK_S
 CONNECT_S = 3.0
 IDLE_END_S = 60.0  # another one is there in seconds
 HOLDING_END_S = 86_400.0  # they are paid for
+DRAIN_LOOK_S = 0.1
 MESSAGES_AT_ONCE = 100  # to one worker; its calls are not among them
 GCS_PATIENCE_S = 10 * 365 * 86_400
 _PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
@@ -85,6 +86,21 @@ class RayWorker:
         slots = sum(agent.count * agent.calls_in_flight for agent in settings.agents)
         self._worker = await self._stack.enter_async_context(hosted(self._name, settings, access, slots))
         self._idle_end = asyncio.create_task(self._end_when_idle())
+
+    async def drain(self, node: str) -> bool:
+        """If it runs on this node of the cluster: take no further calls, and return when it holds none.
+
+        It keeps its place, so that no other worker is started in it.
+        """
+        import ray
+
+        if ray.get_runtime_context().get_node_id() != node:
+            return False
+        if self._worker is not None:
+            self._worker.drain()
+            while self._worker.holds:
+                await asyncio.sleep(DRAIN_LOOK_S)
+        return True
 
     async def _end_when_idle(self) -> None:
         while steady() - self._taken_at < (HOLDING_END_S if self._built.holds else IDLE_END_S):
@@ -140,7 +156,7 @@ class RayPort:
         try:
             return await getattr(self._actor, method).remote(message)
         except self._failures as error:
-            raise WorkerUnreachable(f"{self._name}: {_first_line(error)}") from error
+            raise WorkerUnreachable(f"{self._name}: {first_line(error)}") from error
 
 
 class RayFleet:
@@ -172,7 +188,7 @@ class RayFleet:
             self._joined = False  # its head has begun anew, and knows neither this process nor the workers
             self._ports.clear()
             self._starting.clear()
-            raise WorkerUnreachable(f"Ray at {self._address}: {_first_line(error)}") from error
+            raise WorkerUnreachable(f"Ray at {self._address}: {first_line(error)}") from error
         return dict(self._ports)
 
     async def close(self) -> None:
@@ -240,7 +256,7 @@ class RayFleet:
             try:
                 problem = self._ray.get(greeting)
             except self._failures as error:
-                problem = _first_line(error)
+                problem = first_line(error)
             if problem:
                 self._say(problem)
                 continue
@@ -260,7 +276,7 @@ async def open_fleet(address: str, namespace: str) -> RayFleet:
     Raises ConfigError where that can't be done: no Ray, no cluster, another version of Ray or Python.
     """
     os.environ.setdefault(_PATIENCE, str(GCS_PATIENCE_S))  # read by Ray's core when it is loaded
-    ray = await run_in_thread(_import_ray, "ray")
+    ray = await run_in_thread(import_ray, "ray")
     if address != "auto":
         await _check_listening(address)
     fleet = RayFleet(ray, address, namespace)
@@ -271,11 +287,12 @@ async def open_fleet(address: str, namespace: str) -> RayFleet:
     try:
         joining.result()
     except (*JOIN_ERRORS, ray.exceptions.RayError) as error:
-        raise ConfigError(f"Ray at {address}: {_first_line(error)}", where="--workers") from error
+        raise ConfigError(f"Ray at {address}: {first_line(error)}", where="--workers") from error
     return fleet
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """The module. Raises ConfigError where it is not installed."""
     try:
         import ray
         import ray.exceptions
@@ -296,6 +313,6 @@ async def _check_listening(address: str) -> None:
     writer.close()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error of Ray, whose texts are long."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -19,7 +19,7 @@ from ..formatting import plural
 from ..records import WorkerSnapshot
 from ..steady import steady
 from .connection import ATTACH_S, NOT_STARTED, Connection, Lead, Made, Pace
-from .identity import mismatch
+from .identity import difference, mismatch
 from .port import CallMessage, Description, Fleet, HeldCall, Inventory, Key, Port, WorkerUnreachable
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ _LEASE_SHARE = 0.2
 class Workers:
     """The workers of one leader. For one event loop.
 
+    `describe`: the leader as it is now, for workers to be compared with.
     `report` gets a line for a person and the level of the event; `changed` is called when calls can go again.
     """
 
@@ -43,11 +44,12 @@ class Workers:
         self,
         fleet: Fleet,
         lead: Lead,
-        mine: Description,
+        describe: Callable[[], Description],
         wall: Callable[[], float],
         lease_s: float,
     ) -> None:
-        self._fleet, self._lead, self._mine, self._wall = fleet, lead, mine, wall
+        self._fleet, self._lead, self._wall = fleet, lead, wall
+        self._describe, self._mine = describe, describe()
         self._wait_s = min(WAIT_S, _LEASE_SHARE * lease_s)
         self._connections: dict[str, Connection] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -180,6 +182,21 @@ class Workers:
         if any(each is not None for each in found):
             self.changed()
 
+    def keys_changed(self) -> None:
+        """The leader's keys may be other ones now: workers with the old ones get no further calls.
+
+        Those that were refused before are compared anew at the next look.
+        """
+        self._mine = self._describe()
+        for connection in self._connections.values():
+            if connection.description is None:
+                continue
+            why = difference(self._mine, connection.description)
+            if why and why != connection.refused:
+                self.report(f"worker {connection.name} gets no further calls: {why}", "alert")
+            connection.refused = why
+        self.changed()
+
     def _run(self, connection: Connection) -> None:
         self._running[connection.name] = asyncio.create_task(self._keep(connection))
 
@@ -232,7 +249,8 @@ class Workers:
 
 
 def _snapshot(connection: Connection, known: Description) -> WorkerSnapshot:
-    state = "away" if not connection.attached else "draining" if connection.draining else "attached"
+    ends = connection.draining or connection.refused
+    state = "away" if not connection.attached else "draining" if ends else "attached"
     load = connection.load
     return WorkerSnapshot(
         connection.name, known["host"], known["version"], state, connection.in_flight, load["done"],

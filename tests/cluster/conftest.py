@@ -38,18 +38,24 @@ def simulator() -> Iterator[SimulatorProcess]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def cluster(simulator: SimulatorProcess) -> Iterator[RayCluster]:
-    """One for each module: a worker with outcomes that no leader has stored keeps its place for a day."""
+@pytest.fixture(scope="session")
+def _running(simulator: SimulatorProcess) -> Iterator[RayCluster]:
     with RayCluster(live_environment(simulator.base_urls), workers=WORKERS) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(_running: RayCluster) -> RayCluster:
+    """Without workers when a module begins: one with outcomes that no leader has stored stays for a day."""
+    _running.end_workers()
+    return _running
 
 
 Ask = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture
-def ask(tmp_path: Path) -> Ask:
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """Runs `port_client.py` in a process of its own, and returns what it prints."""
 
     def run(
@@ -57,8 +63,8 @@ def ask(tmp_path: Path) -> Ask:
     ) -> dict[str, Any]:
         done = subprocess.run(
             [cluster.python, "-m", CLIENT, "ask", address or cluster.address, str(workers), str(calls)],
-            cwd=tmp_path, env={**cluster.environ, **environ}, capture_output=True, text=True, timeout=120,
-            check=False,
+            cwd=tmp_path_factory.getbasetemp(), env={**cluster.environ, **environ}, capture_output=True,
+            text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr, done.stderr

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from typing import Any
 
-from src.config import load_settings, provider_access
 from src.errors import ConfigError
 from src.messages import Message
 from src.records import CompletionRequest
-from src.workers.identity import describe, mismatch
 from src.workers.plain import encode_request
 from src.workers.port import PROTOCOL, Port, WorkerUnreachable
 from src.workers.ray import RayFleet, open_fleet
@@ -55,8 +52,6 @@ async def attach(port: Port) -> tuple[dict[str, Any], dict[str, Any]]:
 async def ask(port: Port, calls: int) -> dict[str, Any]:
     """Attach, give the calls, take their outcomes."""
     header, inventory = await attach(port)
-    settings = load_settings(environ=os.environ)
-    own = describe("test", settings, provider_access(settings, os.environ))
     request = encode_request(CompletionRequest("gpt-6-luna", (Message("user", "Why is the sky blue?"),), 50))
     call = {"provider": "openai", "model": "gpt-6-luna", "agent": "a", "request": request, "facts": {}}
     given: Any = [{**call, "key": f"1/{n}"} for n in range(calls)]
@@ -66,11 +61,7 @@ async def ask(port: Port, calls: int) -> dict[str, Any]:
     while len(outcomes) < calls:
         take: Any = {**header, "acknowledged": [], "wait_s": 5.0, "linger_s": 0.0}
         outcomes += (await port.take(take))["outcomes"]
-    return {
-        "description": inventory["description"],
-        "mismatch": mismatch(own, inventory),
-        "outcomes": outcomes,
-    }
+    return {"inventory": inventory, "outcomes": outcomes}
 
 
 async def ask_all(address: str, workers: int, calls: int) -> None:

@@ -1,11 +1,14 @@
 """A Ray cluster on loopback, in an environment with Ray: made once, in a folder that lasts.
 
+python -m tests.cluster.ray_cluster     makes that environment now
+
 Ray wants the address of a network card. With `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` it takes 127.0.0.1 as on
 a laptop, and listens there alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,19 +34,26 @@ STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MB
 
 
 def ray_python() -> Path:
-    """The Python of an environment with what `ray.lock` says, beside the packages of this one."""
+    """The Python of an environment with what `ray.lock` says, beside the packages of this one.
+
+    Processes that want it at the same time wait for the one that makes it.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(cache) if cache else Path.home() / ".cache") / "agent-orchestrator-tests"
     digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:12]
     made = folder / f"ray-{digest}"
     python = made / "bin" / "python"
-    if not (made / "installed").exists():
-        for old in folder.glob("ray-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        venv.create(made, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", LOCK], check=True, timeout=600)
-        (made / "installed").touch()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "installed").exists():
+            for old in folder.glob("ray-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            venv.create(made, with_pip=False, clear=True)
+            pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+            options = ["--quiet", "--no-compile", "--require-hashes", "-r", str(LOCK)]
+            subprocess.run([*pip, "install", *options], check=True, timeout=600)
+            (made / "installed").touch()
     return python
 
 
@@ -57,6 +67,7 @@ def ray_environment(extra: Mapping[str, str]) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # 15 without it: beside a busy test no worker would start in time
         **extra,
     }
 
@@ -113,6 +124,14 @@ class RayCluster:
         """The processes of workers, oldest first."""
         found = [pid for pid, line in self._processes() if line.startswith("ray::RayWorker")]
         return sorted(found)
+
+    def end_workers(self) -> None:
+        """Kill all workers, with what they hold, so that their places are free."""
+        while pids := self.worker_pids():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
     def kill_head(self) -> None:
         """End the control service as a power cut does. `restart_head` starts it again."""
@@ -190,3 +209,7 @@ def redis_server() -> Iterator[str]:
                 assert time.monotonic() < end, "Redis does not start"
                 time.sleep(0.05)
         yield f"127.0.0.1:{port}"
+
+
+if __name__ == "__main__":
+    ray_python()

@@ -78,7 +78,7 @@ class Stage:
         """Calls that the providers have seen."""
         return sum(each["calls"] for each in self.simulator.stats().values())
 
-    def wait_for_calls(self, at_least: int, timeout_s: float = 60.0) -> None:
+    def wait_for_calls(self, at_least: int, timeout_s: float = 120.0) -> None:
         """Fails when the time is over."""
         end = time.monotonic() + timeout_s
         while self.calls < at_least:

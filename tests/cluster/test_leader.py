@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import pytest
 
 from src.simulator.process import SimulatorProcess
 from tests.databases import own_database
-from tests.helpers import live_environment
+from tests.helpers import ORCHESTRATOR, live_environment
 
 from .ray_cluster import RayCluster
-from .stage import LONG, QUICK, Counts, Stage
+from .stage import QUICK, Counts, Stage
 
 pytestmark = pytest.mark.cluster
-TASKS = 200
+TASKS = 150
+LONG = {"latency": {"first_token_s": 1.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
 END_S = 120.0
 
 
@@ -82,6 +84,23 @@ def test_a_stopped_worker_s_calls_go_elsewhere_and_none_comes_late(stage: Stage)
         assert leader.wait(END_S) == 0, leader.err
     assert stage.lost and not stage.failures()
     check(stage, lost=stage.lost)
+
+
+def test_a_machine_that_was_drained_leaves_without_a_lost_call(stage: Stage) -> None:
+    cluster = stage.cluster
+    with stage.leader() as leader:
+        stage.wait_for_calls(20)
+        command = [cluster.python, ORCHESTRATOR, "drain-workers", "--wait", "60"]
+        done = subprocess.run(
+            command, env=cluster.environ, cwd=stage.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "drained 3 workers" in done.stderr
+        assert len(cluster.worker_pids()) == 3  # they keep their places until the node ends
+        cluster.end_workers()
+        assert leader.wait(END_S) == 0, leader.err
+    assert not stage.lost and not stage.failures()
+    check(stage)
 
 
 def test_workers_with_another_key_are_refused_and_the_leader_goes_on_alone(stage: Stage) -> None:

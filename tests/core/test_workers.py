@@ -277,6 +277,37 @@ def test_a_worker_with_another_key_is_refused_and_no_task_fails(
     tell(story)
 
 
+def test_after_a_change_of_keys_workers_with_the_old_ones_get_no_further_calls(
+    store: Store, slow: SimulatorProcess
+) -> None:
+    """Their calls in flight finish, and those that have the new keys already take over."""
+    store.intake.add_tasks(tasks(60), now=NOW)
+    settings = with_fall_back(settings_for(), False)
+
+    async def story() -> None:
+        access = live_access(settings, slow.base_urls)
+        renewed = {"openai": replace(access["openai"], key=SecretStr("sk-of-the-next-month"))}
+        async with (
+            network_of("old", settings, access) as network,
+            network_of("new", settings, {**access, **renewed}) as early,
+        ):
+            network.wires |= early.wires
+            old, new = network.wires["old"], network.wires["new"]
+            here = Pool(store, slow, network, settings)
+            run = asyncio.create_task(here.pool.run(until_done=True))
+            await until(lambda: old.given > 10)
+            assert new.given == 0
+            await here.pool.renew_keys(renewed)
+            given = old.given
+            await until(lambda: new.given > 0)
+            assert (await run).answered == 60
+            assert here.calls == 60 and old.given <= given + 20  # with those that were chosen before
+            text = "worker old gets no further calls: its address or key of openai is another one"
+            assert here.events().count(text) == 1
+
+    tell(story)
+
+
 def test_stopping_at_once_cuts_off_the_calls_on_workers(store: Store, slow: SimulatorProcess) -> None:
     store.intake.add_tasks(tasks(200), now=NOW)
 
