@@ -71,7 +71,7 @@ def build_app(context: GatewayContext) -> web.Application:
     """The application over a context."""
     app = web.Application(middlewares=[_shield], client_max_size=context.max_body_bytes)
     app[CONTEXT] = context
-    app[CONNECTIONS] = Connections()
+    app[CONNECTIONS] = Connections(times=context.times)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler, expect_handler=_keep_waiting)
         if route.method == "GET":

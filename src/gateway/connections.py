@@ -1,9 +1,10 @@
-"""Limits on connections: how many there are, and how long one may take until its first request.
+"""Limits on connections: how many there are, and how long their clients may take.
 
-A client that connects and says nothing would keep its connection for ever, and a few thousand of them would
-take the files that the database and the providers' connections need. Therefore
+A client that connects and sends nothing, or does not read its answer, would keep its connection for ever, and
+a few thousand of them would take the files that the database and the providers' connections need. Therefore
 
-    HEADERS_S without a whole head     closes a connection that has never sent a request
+    head_s without a whole head        closes a connection that has never sent a request
+    read_s without a byte taken        closes a connection whose answer waits for its reader
     one connection too many            closes the one that has been idle for longest, else the new one
 
 Bodies have limits of their own (`bodies.py`), and aiohttp closes connections that are idle between requests.
@@ -12,16 +13,21 @@ Bodies have limits of their own (`bodies.py`), and aiohttp closes connections th
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from aiohttp import web
 
 from ..open_files import most_open_files
+from .time_limits import STANDARD, TimeLimits
 
-HEADERS_S = 10.0  # as for the pages
+log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 6_000  # 5,000 requests may wait, each on a connection of its own
-SWEEP_S = 1.0
+_NOT_AT_ALL = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # lingers on for 0 s
 
 Connection = web.RequestHandler
 
@@ -34,8 +40,10 @@ def affordable_connections() -> int:
 class Connections:
     """The connections of one gateway. `most` None: as many as the process can afford."""
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, most: int | None = None, times: TimeLimits = STANDARD) -> None:
         self._most = affordable_connections() if most is None else most
+        self._times = times
+        self._readers = _Readers(times.read_s)
         self._idle: dict[Connection, float] = {}  # since when; the longest first
         self._new: dict[Connection, float] = {}  # of those, the ones that have sent no request
         self._busy: dict[Connection, int] = {}  # requests in progress
@@ -67,6 +75,8 @@ class Connections:
         self._new.pop(connection, None)
         self._idle.pop(connection, None)
         self._busy[connection] = self._busy.get(connection, 0) + 1
+        if connection.transport is not None:
+            self._readers.watch(connection.transport)
         try:
             yield
         finally:
@@ -86,16 +96,17 @@ class Connections:
             watching.cancel()
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, times = asyncio.get_running_loop(), self._times
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(times.sweep_s)
             now = loop.time()
             for connection, since in list(self._new.items()):
-                if now - since > HEADERS_S:
+                if now - since > times.head_s:
                     self._close(connection)
             for connection, since in list(self._idle.items()):
-                if connection.transport is None and now - since > SWEEP_S:  # closed; a new one gets it soon
+                if connection.transport is None and now - since > times.sweep_s:  # closed, not just accepted
                     self._forget(connection)
+            self._readers.sweep(now)
 
     def _close(self, connection: Connection) -> None:
         if connection.transport is not None:
@@ -105,6 +116,43 @@ class Connections:
     def _forget(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
         self._new.pop(connection, None)
+
+
+class _Readers:
+    """Whether clients read what is written to them.
+
+    A transport stays here until it has no bytes left: one that is closing waits for its reader as well.
+    """
+
+    def __init__(self, read_s: float) -> None:
+        self._read_s = read_s
+        self._waiting: dict[asyncio.Transport, tuple[int, float]] = {}  # bytes; since when none was taken
+
+    def watch(self, transport: asyncio.Transport) -> None:
+        """Something will be written to it."""
+        self._waiting.setdefault(transport, (0, 0.0))
+
+    def sweep(self, now: float) -> None:
+        """Abort the connections of clients that have taken nothing for too long."""
+        for transport, (before, since) in list(self._waiting.items()):
+            waiting = transport.get_write_buffer_size()
+            if transport.is_closing() and not waiting:
+                del self._waiting[transport]
+            elif waiting < before or not before:  # some was taken, or nothing has waited
+                self._waiting[transport] = waiting, now
+            elif now - since > self._read_s:
+                log.info("closed a connection whose client does not read its answer")
+                del self._waiting[transport]
+                _reset(transport)
+            else:
+                self._waiting[transport] = waiting, since
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close it without what it still has to send: the system would keep that, too, until the client reads."""
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
+    transport.abort()
 
 
 CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)

@@ -15,6 +15,7 @@ from ..settings import Settings
 from .forwarding import Forwarder
 from .guard import Guard
 from .names import ModelChoice, choose
+from .time_limits import STANDARD, TimeLimits
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
@@ -38,6 +39,7 @@ class GatewayContext:
     simulated: bool
     pool: Orchestrator | None = None
     forwarder: Forwarder | None = None  # while this process stands by
+    times: TimeLimits = STANDARD
     open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
     choose: Callable[[str], ModelChoice] = field(init=False)  # `names.choose`, which remembers
 

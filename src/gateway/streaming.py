@@ -1,10 +1,9 @@
 """An answer as a stream of server-sent events.
 
-The status waits for the first event, up to `STATUS_AFTER_S`, so that an early error is an HTTP error. Then it
-is 200, and what comes later is an event: keep-alives while nothing else is sent, the answer, or the API's
-error event; at the end a comment with provider and cost. Nothing is buffered beyond the connection's own
-buffer: a reader that takes nothing for `READ_WITHIN_S` is disconnected, and a client that goes away ends its
-call.
+The status waits for the first event, up to `TimeLimits.status_s`, so that an early error is an HTTP error.
+Then it is 200, and what comes later is an event: keep-alives while nothing else is sent, the answer, or the
+API's error event; at the end a comment with provider and cost. Nothing is buffered beyond the connection's
+own buffer, so a slow reader slows down the provider; a client that goes away ends its call.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ from .problems import problem
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
 
-STATUS_AFTER_S = 20.0
-KEEP_ALIVE_S = 15.0
-READ_WITHIN_S = 60.0
-UNWATCHED_BYTES = 32 * 1024  # half of what pauses the writers of a connection
+OFFERED_BYTES = 32 * 1024  # may wait in a connection when more is offered: half of what pauses its writers
 
 
 class Stream:
@@ -39,6 +35,7 @@ class Stream:
 
     def __init__(self, request: web.Request, asked: Asked) -> None:
         self._request, self._asked = request, asked
+        self._times = request.app[CONTEXT].times
         self._writer: StreamWriter = asked.format.stream(asked.request, asked.served(asked.request.model))
         self._response: web.StreamResponse | None = None
         self._begun = asyncio.Event()
@@ -99,14 +96,16 @@ class Stream:
     async def _status_due(self, asking: asyncio.Task[DirectAnswer]) -> None:
         begun = asyncio.create_task(self._begun.wait())
         try:
-            await asyncio.wait({asking, begun}, timeout=STATUS_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {asking, begun}, timeout=self._times.status_s, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             begun.cancel()
 
     async def _finish(self, asking: asyncio.Task[DirectAnswer]) -> None:
         """Keep the connection open until the answer has ended, and write its end."""
         while not asking.done():
-            due_s = self._sent_at + KEEP_ALIVE_S - self._now()
+            due_s = self._sent_at + self._times.keep_alive_s - self._now()
             if due_s <= 0:
                 await self._write(self._writer.keep_alive())
                 continue
@@ -137,32 +136,20 @@ class Stream:
         self._response, self._sent_at = response, self._now()
         self._is_chunked = response.headers.get("transfer-encoding", "") == "chunked"
 
-    def _free_transport(self, size: int = 0) -> asyncio.Transport | None:
-        """The connection, if a write of so many bytes can't block now."""
+    def _free_transport(self) -> asyncio.Transport | None:
+        """The connection, if a write can't block now."""
         protocol = self._request.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing() or protocol.writing_paused:
             return None
-        return transport if transport.get_write_buffer_size() + size < UNWATCHED_BYTES else None
+        return transport if transport.get_write_buffer_size() < OFFERED_BYTES else None
 
     async def _write(self, content: bytes) -> None:
-        if not content or self._response is None:
-            return
-        self._sent_at = self._now()
-        if self._free_transport(len(content)) is not None:
+        """Raises ConnectionResetError once the client has gone."""
+        if content and self._response is not None:
+            self._sent_at = self._now()
             await self._response.write(content)
             self._has_written = True
-            return
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has closed the connection")
-        try:
-            async with asyncio.timeout(READ_WITHIN_S):
-                await self._response.write(content)
-                self._has_written = True
-        except TimeoutError:
-            transport.abort()
-            raise ConnectionResetError("the client does not read its answer") from None
 
 
 def _comment(asked: Asked, answer: DirectAnswer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -15,11 +16,15 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
+from src.gateway.time_limits import STANDARD, TimeLimits
 from src.simulator.process import SimulatorProcess
+from tests.core.direct_pool import settings_for
+from tests.core.pools import new_store
 from tests.helpers import live_environment, run_script
 
 from .conftest import Served, started
 from .http_client import send
+from .in_process import in_process
 
 MESSAGES: Any = [{"role": "user", "content": "Name a colour."}]
 BODY = {"model": "economy", "messages": MESSAGES, "max_tokens": 50}
@@ -36,15 +41,22 @@ def sent(url: str, body: Mapping[str, Any], path: str = "/v1/chat/completions") 
         yield connection
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Served]:
-    """A gateway in front of providers that take 2 s for their first token."""
-    config = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}
+SLOW_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def slow_simulator() -> Iterator[SimulatorProcess]:
+    """Providers that take 2 s for their first token."""
+    config = {"latency": {"first_token_s": SLOW_S, "per_token_s": 0.0, "jitter": 0.0}}
     providers = dict.fromkeys(("anthropic", "openai", "gemini"), config)
-    with (
-        SimulatorProcess.start({"providers": providers}) as simulator,
-        started(tmp_path, live_environment(simulator.base_urls)) as served,
-    ):
+    with SimulatorProcess.start({"providers": providers}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def slow(slow_simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Served]:
+    """A gateway in front of slow providers."""
+    with started(tmp_path, live_environment(slow_simulator.base_urls)) as served:
         yield served
 
 
@@ -144,25 +156,36 @@ def test_fallbacks_answer_while_the_named_model_is_down(tmp_path: Path) -> None:
         assert found.model == "gpt-6.1-terra"
 
 
-def test_a_stream_that_waits_is_kept_open_and_then_answered(tmp_path: Path) -> None:
-    """Its status is there after 20 s although no provider has answered yet."""
-    config = {"latency": {"first_token_s": 24.0, "per_token_s": 0.0}}
-    providers = dict.fromkeys(("anthropic", "openai", "gemini"), config)
-    with (
-        SimulatorProcess.start({"providers": providers}) as simulator,
-        started(tmp_path, live_environment(simulator.base_urls)) as served,
-        sent(served.url, {**BODY, "model": "openai/economy", "stream": True}) as connection,
-    ):
-        began = time.monotonic()
-        head = connection.recv(65_536)
-        assert 19.0 < time.monotonic() - began < 23.5
-        assert head.startswith(b"HTTP/1.1 200") and b"x-orchestrator-task-id" in head
-        found = head
-        while b"[DONE]" not in found:
-            part = connection.recv(65_536)
-            assert part, found
-            found += part
-        assert b'"content"' in found and b": provider=openai" in found
+WAITING: dict[str, tuple[dict[str, Any], bytes, bytes]] = {  # by path: body, keep-alive, last event
+    "/v1/chat/completions": ({"messages": MESSAGES}, b": keep-alive", b"[DONE]"),
+    "/v1/responses": ({"input": MESSAGES}, b": keep-alive", b"response.completed"),
+    "/v1/messages": ({"messages": MESSAGES, "max_tokens": 50}, b"event: ping", b"message_stop"),
+}
+
+
+@pytest.mark.parametrize("path", WAITING)
+async def test_a_stream_that_waits_is_kept_open_and_then_answered(
+    slow_simulator: SimulatorProcess, tmp_path: Path, path: str
+) -> None:
+    """Its status is there after a while although no provider has answered yet."""
+    body, keep_alive, last_event = WAITING[path]
+    times = TimeLimits(status_s=0.5, keep_alive_s=0.2)
+    with new_store(tmp_path) as store:
+        async with (
+            in_process(store, slow_simulator.base_urls, settings_for(), times) as gateway,
+            gateway.sent(path, {**body, "model": "openai/economy", "stream": True}) as client,
+        ):
+            began = time.monotonic()
+            found = head = await asyncio.to_thread(client.recv, 65_536)
+            assert time.monotonic() - began >= times.status_s - 0.05
+            while b": provider=openai" not in found:
+                part = await asyncio.to_thread(client.recv, 65_536)
+                assert part, found
+                found += part
+            await gateway.served.drain()
+    assert head.startswith(b"HTTP/1.1 200") and b"content-type: text/event-stream" in head
+    assert b"x-orchestrator-task-id" in head and last_event not in head
+    assert found.count(keep_alive) >= 2 and last_event in found
 
 
 def test_a_reader_that_takes_nothing_holds_back_its_own_stream_alone(
@@ -172,3 +195,13 @@ def test_a_reader_that_takes_nothing_holds_back_its_own_stream_alone(
     with sent(gateway.url, body), sent(gateway.url, body):
         for _ in range(5):
             assert send(gateway.url, "/v1/chat/completions", method="POST", body=BODY).status == 200
+
+
+def test_the_documentation_states_the_time_limits() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    for found in (
+        f"no request within {STANDARD.head_s:g} s",
+        f"takes nothing of its answer for {STANDARD.read_s:g} s",
+        f"after {STANDARD.status_s:g} s at the latest",
+    ):
+        assert found in text

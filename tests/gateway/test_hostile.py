@@ -18,7 +18,8 @@ import pytest
 from aiohttp import web
 
 from src.gateway.bodies import AT_ONCE_BYTES, Body
-from src.gateway.connections import HEADERS_S, Connections
+from src.gateway.connections import Connections
+from src.gateway.time_limits import TimeLimits
 from src.simulator.process import SimulatorProcess
 
 from .conftest import Served
@@ -123,16 +124,27 @@ def test_an_error_names_its_provider_once(gateway: Served, simulator: SimulatorP
 # ------------------------------------------------------------------ connections
 
 
-def test_a_connection_without_a_whole_head_is_closed(gateway: Served) -> None:
-    place = urlsplit(gateway.url)
-    address = (str(place.hostname), int(place.port or 0))
-    began = time.monotonic()
-    for sent in (b"", b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "):
-        with socket.create_connection(address, timeout=60) as connection:
-            connection.sendall(sent)
-            assert connection.recv(100) == b""
-        assert time.monotonic() - began > HEADERS_S - 0.5
+HEADS: dict[str, bytes] = {
+    "nothing": b"",
+    "an unfinished head": b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ",
+}
+
+
+@pytest.mark.parametrize("sent", HEADS.values(), ids=HEADS)
+async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
+    times = TimeLimits(head_s=0.6, sweep_s=0.1)
+    connections = Connections(times=times)
+    async with _serving(connections, asyncio.Event()) as port:
+        client = _Client(*await asyncio.open_connection("127.0.0.1", port))
+        other = _Client(*await asyncio.open_connection("127.0.0.1", port))
+        assert await other.ask() == b"HTTP/1.1 200 OK"
         began = time.monotonic()
+        client.writer.write(sent)
+        assert await asyncio.wait_for(client.reader.read(), 20) == b""
+        assert time.monotonic() - began > times.head_s - times.sweep_s
+        assert await other.ask() == b"HTTP/1.1 200 OK" and len(connections) == 1
+        for each in (client, other):
+            each.writer.close()
 
 
 def test_clients_that_leave_while_their_answer_is_written_are_no_error(

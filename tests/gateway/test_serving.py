@@ -55,7 +55,7 @@ def test_without_a_gateway_no_port_is_taken(tmp_path: Path, options: list[str]) 
         taken = str(holder.getsockname()[1])
         with Script(*options, "--gateway-port", taken, cwd=tmp_path) as script:
             script.wait_for("served 0 tasks" if options == ["--once"] else "serving the queue")
-            assert "gateway" not in script.err
+            assert "gateway:" not in script.err
             script.interrupt()
             assert script.wait() == 0, script.err
 
