@@ -114,7 +114,9 @@ def _shared_simulator() -> Iterator[SimulatorProcess]:
 
 
 @pytest.fixture
-def simulator(_shared_simulator: SimulatorProcess) -> SimulatorProcess:
-    """Three quick providers without faults or limits, their counters at zero. Not to be patched."""
+def simulator(_shared_simulator: SimulatorProcess) -> Iterator[SimulatorProcess]:
+    """Three quick providers without faults or limits, their counters at zero. Not to be left patched."""
     _shared_simulator.reset()
-    return _shared_simulator
+    before = _shared_simulator.config()
+    yield _shared_simulator
+    assert _shared_simulator.config() == before, "patched for all tests that follow"

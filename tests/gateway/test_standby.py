@@ -28,7 +28,15 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
 TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
 PROMPT: Any = [{"role": "user", "content": "Name three rivers."}]
 BODY = {"model": "economy", "max_tokens": 40, "messages": PROMPT}
+PROVIDERS = ("openai", "anthropic", "gemini")
 SLOW = {"latency": {"first_token_s": 0.05, "per_token_s": 0.1}}
+
+
+@pytest.fixture
+def slow() -> Iterator[SimulatorProcess]:
+    """Providers that write 10 tokens a second; not the shared ones, since a test may patch them."""
+    with SimulatorProcess.start({"providers": dict.fromkeys(PROVIDERS, SLOW)}) as simulator:
+        yield simulator
 
 
 @contextmanager
@@ -146,11 +154,9 @@ def test_a_body_that_waits_for_100_continue_is_asked_for(pair: tuple[Served, Ser
 
 
 def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request(
-    tmp_path: Path, simulator: SimulatorProcess
+    tmp_path: Path, slow: SimulatorProcess
 ) -> None:
-    environ = live_environment(simulator.base_urls)
-    for name in ("openai", "anthropic", "gemini"):
-        simulator.patch(name, SLOW)
+    environ = live_environment(slow.base_urls)
     (tmp_path / "own.toml").write_text("")
     with Script("--yes", "--config", "own.toml", cwd=tmp_path, env=environ) as leader:
         leader.wait_for("serving the queue")
@@ -172,12 +178,9 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
             assert answer.choices[0].message.content
 
 
-def test_a_client_that_leaves_ends_its_request_at_the_leader(
-    tmp_path: Path, simulator: SimulatorProcess
-) -> None:
-    environ = live_environment(simulator.base_urls)
-    for name in ("openai", "anthropic", "gemini"):
-        simulator.patch(name, {"latency": {"first_token_s": 60.0, "per_token_s": 0.0}})
+def test_a_client_that_leaves_ends_its_request_at_the_leader(tmp_path: Path, slow: SimulatorProcess) -> None:
+    environ = live_environment(slow.base_urls)
+    slow.patch("openai", {"latency": {"first_token_s": 60.0, "per_token_s": 0.0}})
     with started(tmp_path, environ) as leader, standing_by(tmp_path, environ) as standby:
         with (
             openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0, timeout=1.0) as client,
