@@ -208,6 +208,11 @@ class Usage:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     @property
+    def uncached(self) -> Usage:
+        """The same tokens, none of them from or to a cache."""
+        return Usage(self.prompt_tokens, 0, 0, self.output_tokens, self.reasoning_tokens)
+
+    @property
     def total_tokens(self) -> int:
         """Tokens of prompt and answer."""
         return self.prompt_tokens + self.output_tokens
@@ -393,6 +398,8 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     cost_nanos: int | None = 0  # None: the price is unknown
     max_tokens: int = 0
+    cache_saved_nanos: int = 0  # on the cost, by a prompt cache; stored in sums alone
+    discount_nanos: int = 0  # on the cost, by a lower price; stored in sums alone
 
 
 @dataclass(frozen=True, slots=True)

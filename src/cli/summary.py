@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..core.plans import Substitution
-    from ..core.store import CallSums, Summary, TierSavings
+    from ..core.store import CallSums, SavedParts, Summary, TierSavings
     from ..routing.cost.budgets import BudgetRule
 
 
@@ -87,12 +87,21 @@ def summary_json(totals: Totals) -> dict[str, Any]:
         "baseline_model": totals.baseline_model,
         "baseline_usd": summary.baseline_nanos / NANOS_PER_USD,
         "saved_usd": None if summary.saved_nanos is None else summary.saved_nanos / NANOS_PER_USD,
+        "saved_parts": _parts_json(summary.saved_parts),
         "tiers": {part.tier: _savings_json(part) for part in summary.savings},
         **_sums_json(summary.calls),
         "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
         "models": {f"{name}/{model}": _sums_json(sums) for (name, model), sums in summary.models.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
         "reasons": progress.reasons,
+    }
+
+
+def _parts_json(parts: SavedParts | None) -> dict[str, float] | None:
+    if parts is None:
+        return None
+    return {
+        name.removesuffix("_nanos") + "_usd": nanos / NANOS_PER_USD for name, nanos in parts._asdict().items()
     }
 
 
@@ -184,6 +193,8 @@ def total_lines(totals: Totals) -> Iterator[str]:
         has_uncertain = summary.tasks.cost_nanos > summary.calls.cost_nanos
         billed = ", if those calls are billed" if has_uncertain else ""
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
+    if (parts := summary.saved_parts) is not None and (parts.half_price_nanos or parts.cache_nanos):
+        yield f"  saved {saved_text(parts)}"
     yield from _unanswered_lines(summary, totals.progress.reasons)
 
 
@@ -241,6 +252,16 @@ def _savings(part: TierSavings) -> str:
     difference = f"{_difference(part.cost_nanos, part.baseline_nanos)}, " if part.baseline_nanos else ""
     instead = f"{money(part.cost_nanos)} instead of {money(part.baseline_nanos)}"
     return f"{part.tier} {instead} ({difference}{plural(part.tasks, 'task')})"
+
+
+def saved_text(parts: SavedParts) -> str:
+    """`$1.20 by the choice of models, $0.40 at half price, $0.10 by prompt caches`."""
+    named = (
+        (parts.models_nanos, "by the choice of models"),
+        (parts.half_price_nanos, "at half price"),
+        (parts.cache_nanos, "by prompt caches"),
+    )
+    return ", ".join(f"{money(nanos)} {how}" for nanos, how in named)
 
 
 def _difference(cost_nanos: int, baseline_nanos: int) -> str:

@@ -446,13 +446,20 @@ class Scheduler:
             placement.attempt, placement.provider, placement.model, placement.agent, outcome, started_at,
             now - started_at, placement.choice, placement.reasons, placement.forced,
             error.kind if error else "", error.message if error else "", error.status if error else None,
-            usage or Usage(), cost, placement.max_tokens,
+            usage or Usage(), cost, placement.max_tokens, *self._saved(placement, usage),
         )  # fmt: skip
         self._queues.wake_for(self.balancer.registry.by_name[placement.provider].bit)
         if entry is None:
             return Settled(attempt, None)
         entry.attempts.append(attempt)
         return Settled(attempt, self._after(entry, placement, completion, error, now))
+
+    def _saved(self, placement: Placement, usage: Usage | None) -> tuple[int, int]:
+        """What a prompt cache and a lower price have saved on the cost of a call."""
+        if usage is None or not (usage.cache_read_tokens or usage.cache_write_tokens):
+            return 0, 0
+        price = self.balancer.registry.prices.price(placement.provider, placement.model, placement.at)
+        return (0, 0) if price is None else price.charge(usage)[1:]
 
     def _after(
         self, entry: PendingTask, placement: Placement, completion: Completion | None,

@@ -144,10 +144,12 @@ def _costs(context: AppContext, sums: dict[Key, CallSums]) -> Iterator[Metric]:
 
     certain: Counter[Key] = Counter()
     uncertain: Counter[str] = Counter()
+    saved: Counter[str] = Counter()
     for (provider, model, submitter), each in sums.items():
         who = _known(submitter, _submitters(context)) if submitter else ""
         certain[provider, _known(model, _models(context)), who] += each.cost_nanos
         uncertain[provider] += each.uncertain_nanos
+        saved[provider] += each.discount_nanos
     costs = CounterMetricFamily(
         "orchestrator_cost_usd",
         "Cost of calls with a known price.",
@@ -164,6 +166,14 @@ def _costs(context: AppContext, sums: dict[Key, CallSums]) -> Iterator[Metric]:
     for provider, nanos in sorted(uncertain.items()):
         maybe.add_metric([provider], nanos / NANOS_PER_USD)
     yield maybe
+    less = CounterMetricFamily(
+        "orchestrator_half_price_saved_usd",
+        "By how much calls at half price, such as those in batches, were cheaper than live ones.",
+        labels=["provider"],
+    )
+    for provider, nanos in sorted(saved.items()):
+        less.add_metric([provider], nanos / NANOS_PER_USD)
+    yield less
 
 
 def _tasks(context: AppContext, view: PoolView) -> Iterator[Metric]:

@@ -62,6 +62,17 @@ def test_savings_come_with_their_split_by_tier() -> None:
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
 
 
+def test_savings_come_with_what_saved_them() -> None:
+    assert "by the choice of models" not in text_of(SUMMARY), "there is nothing else"
+    calls = replace(SUMMARY.calls, discount_nanos=3 * USD // 2, cache_saved_nanos=-USD // 4)
+    summary = replace(SUMMARY, calls=calls)
+    text = "saved $0.7500 by the choice of models, $1.50 at half price, -$0.2500 by prompt caches"
+    assert text in text_of(summary)
+    parts = summary_json(totals(summary))["saved_parts"]
+    assert parts == {"models_usd": 0.75, "half_price_usd": 1.5, "cache_usd": -0.25}
+    assert sum(parts.values()) == summary_json(totals(summary))["saved_usd"]
+
+
 def test_savings_do_not_count_uncertain_calls_as_money_spent() -> None:
     calls = replace(SUMMARY.calls, cost_nanos=1 * USD, uncertain_nanos=10 * USD)
     text = text_of(replace(SUMMARY, calls=calls))
@@ -147,4 +158,4 @@ def test_an_unknown_price_hides_savings() -> None:
         summary = replace(SUMMARY, tasks=unknown)
         assert "these tokens" not in text_of(summary) and "by tier" not in text_of(summary)
         found = summary_json(totals(summary))
-        assert (found["saved_usd"], found["tiers"]) == (None, {})
+        assert (found["saved_usd"], found["saved_parts"], found["tiers"]) == (None, None, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -79,6 +80,13 @@ def test_rows_that_may_wait_are_answered_by_a_batch_at_half_the_price(tmp_path: 
     assert all(row["attempts"][0]["choice"] == "batch" for row in found if "attempts" in row)
     assert {batch["state"] for batch in batches_of(tmp_path)} == {"collected"}
     assert sum(batch["reserved_nanos"] for batch in batches_of(tmp_path)) == 0
+    cost = sum(batch["cost_nanos"] for batch in batches_of(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "state" / "live.db")) as database:
+        booked = database.execute("SELECT sum(cost_nanos), sum(discount_nanos) FROM batch_calls").fetchone()
+    assert booked[0] == cost > 0 and booked[1] == pytest.approx(cost, abs=ROWS), "half a nano-dollar a row"
+    assert re.search(
+        r"saved \S+ by the choice of models, \$0\.\S+ at half price, \$0 by prompt caches", done.out
+    )
 
 
 def test_rows_that_fail_or_expire_in_a_batch_are_answered_live(tmp_path: Path) -> None:

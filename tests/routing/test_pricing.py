@@ -511,3 +511,22 @@ assert threading.active_count() == 1
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("usage", "factor", "charge"),
+    [
+        (Usage(1000, output_tokens=100), 1.0, (2_500_000, 0, 0)),
+        (Usage(1000, output_tokens=100), 0.5, (1_250_000, 0, 1_250_000)),
+        (Usage(400, 600, 0, 100), 1.0, (1_420_000, 1_080_000, 0)),
+        (Usage(400, 0, 600, 100), 1.0, (2_800_000, -300_000, 0)),
+        (Usage(400, 600, 0, 100), 0.5, (710_000, 1_080_000, 710_000)),
+    ],
+    ids=["live", "at half price", "read from a cache", "written to a cache", "both"],
+)
+def test_a_charge_says_what_a_cache_and_a_lower_price_have_saved(
+    usage: Usage, factor: float, charge: tuple[int, int, int]
+) -> None:
+    price = compile_price(None, "m", AT, Row(2.0, 5.0, 0.2, 2.5))
+    assert price is not None and price.charge(usage, factor) == charge
+    assert sum(price.charge(usage, factor)) == price.cost_nanos(usage.uncached), "the parts add up"

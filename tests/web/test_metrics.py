@@ -35,7 +35,7 @@ from tests.helpers import VirtualClock
 from .conftest import AppMaker, context_of
 from .filled import BATCH, ME, FilledState
 from .stack import Stack
-from .test_provider_batches import deferring, intended, submitted, with_every_kind_of_row
+from .test_provider_batches import COST, deferring, intended, submitted, with_every_kind_of_row
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 LABELS = {
@@ -44,6 +44,7 @@ LABELS = {
     "orchestrator_queue_wait_seconds": {"le"},
     "orchestrator_cost_usd": {"provider", "model", "submitter"},
     "orchestrator_uncertain_cost_usd": {"provider"},
+    "orchestrator_half_price_saved_usd": {"provider"},
     "orchestrator_tasks_waiting": {"reason"},
     "orchestrator_provider_batches": {"provider", "state"},
     "orchestrator_provider_batch_rows_waiting": {"provider"},
@@ -321,6 +322,8 @@ def test_batches_at_providers_are_counted_with_their_rows_and_the_age_of_the_old
         for state in ("collected", "submitted", "intended")
     }
     assert states == {"collected": 1, "submitted": 1, "intended": 1}
+    saved = value(found, "orchestrator_half_price_saved_usd_total", provider="openai")
+    assert saved == pytest.approx(4 * COST / 1e9)
     assert value(found, "orchestrator_provider_batch_rows_waiting", provider="openai") == 6
     assert value(found, "orchestrator_provider_batch_age_seconds", provider="openai") == 300
     rows = {

@@ -55,7 +55,19 @@ def with_every_kind_of_row(store: Store, at: float, limit: int = 100) -> Provide
     batch = submitted(store, at, limit=limit)
     store.provider_batches.ended(batch.id, [], at + 600)
     tasks = store.provider_batches.tasks(batch.id)
-    attempt = Attempt(1, "openai", "gpt-6-luna", "", Outcome.OK, at, 600.0, IN_A_BATCH, (), cost_nanos=COST)
+    attempt = Attempt(
+        1,
+        "openai",
+        "gpt-6-luna",
+        "",
+        Outcome.OK,
+        at,
+        600.0,
+        IN_A_BATCH,
+        (),
+        cost_nanos=COST,
+        discount_nanos=COST,
+    )
     ends = [
         RowEnd(
             each.place, attempt, Result(each.task, TaskStatus.SUCCEEDED, at + 600, (attempt,), output="Yes")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ...agents.real_agent import RealAgent, checked
 from ...errors import ContentRefused, ProviderError
 from ...providers.batch_api import BatchApi, RowAnswer
@@ -20,6 +18,7 @@ from ...records import (
     Usage,
 )
 from ...routing.balancer import ProviderLoadBalancer
+from ...routing.cost.pricing import Charge
 from ...routing.outcomes import outcome_of
 from ..store import BatchedTask, ProviderBatch, RowEnd
 from .offers import PRICE_FACTOR
@@ -72,20 +71,22 @@ class BatchRowReader:
         if outcome is Outcome.UNCERTAIN:
             outcome = Outcome.NEUTRAL  # what a batch did not answer is not billed
         started_at = batch.submitted_at or batch.created_at
+        charge = self._charge(batch, usage, now)
         return Attempt(
             row.number, batch.provider, batch.model, row.agent, outcome, started_at,
             max(0.0, now - started_at), BATCH, (), False, error.kind if error else "",
             error.message if error else "", error.status if error else None, usage or Usage(),
-            self._cost(batch, usage, now), row.max_tokens,
+            charge.cost_nanos if charge else None, row.max_tokens, *(charge[1:] if charge else ()),
         )  # fmt: skip
 
-    def _cost(self, batch: ProviderBatch, usage: Usage | None, now: float) -> int | None:
+    def _charge(self, batch: ProviderBatch, usage: Usage | None, now: float) -> Charge | None:
+        """None: the price is unknown."""
         if usage is None:
-            return 0
+            return Charge(0)
         provider = self._balancer.by_name[batch.provider]
         model = provider.model(batch.model, self._balancer.settings, now)
         price = self._balancer.registry.price_of(provider, model, now)
-        return None if price is None else math.ceil(price.cost_nanos(usage) * PRICE_FACTOR)
+        return None if price is None else price.charge(usage, PRICE_FACTOR)
 
     def _answered(self, row: BatchedTask, attempt: Attempt, completion: Completion, now: float) -> Result:
         return Result(

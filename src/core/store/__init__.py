@@ -101,7 +101,7 @@ from .search import Search, SearchProgress
 from .search_index import SearchIndex
 from .search_text import terms_of
 from .selection import TaskSelection
-from .sums import CallSums, Summary, TaskSums, TierSavings, UsageRow
+from .sums import CallSums, SavedParts, Summary, TaskSums, TierSavings, UsageRow
 from .tasks import Tasks
 from .transitions import Transitions
 from .watch import Watch
@@ -225,6 +225,7 @@ __all__ = [
     "Registration",
     "SettingChange",
     "StoredResult",
+    "SavedParts",
     "SearchProgress",
     "Summary",
     "TaskDetail",

@@ -31,6 +31,12 @@ CALL_COLUMNS = (
     "latency_us",
 )
 
+# Further sums of calls: what was saved on `cost_nanos`. A migration has added them.
+SAVED_COLUMNS = (
+    "cache_saved_nanos",  # against each prompt token at its full price; negative where writing cost more
+    "discount_nanos",  # by which calls at a lower price, such as those in batches, were cheaper
+)
+
 # The sums in a rollup of finished tasks. Costs cover all attempts, uncertain ones included.
 TASK_COLUMNS = (
     "tasks",
@@ -47,8 +53,12 @@ TASK_COLUMNS = (
 WAIT_COLUMNS = ("waits", "wait_us")
 
 
-def _sums(names: tuple[str, ...]) -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in names]
+def _sums(names: tuple[str, ...], default: str | None = None) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False, server_default=default) for name in names]
+
+
+def _call_sums() -> list[Column[int]]:
+    return [*_sums(CALL_COLUMNS), *_sums(HISTOGRAM_COLUMNS), *_sums(SAVED_COLUMNS, "0")]
 
 
 task_counts = Table(
@@ -71,8 +81,7 @@ def _usage_by(unit: str, name: str) -> Table:
         Column("model", Text, primary_key=True),
         Column("task_type", Text, primary_key=True),
         Column("submitter", Text, primary_key=True),
-        *_sums(CALL_COLUMNS),
-        *_sums(HISTOGRAM_COLUMNS),
+        *_call_sums(),
         sqlite_with_rowid=False,
     )
 
@@ -94,8 +103,7 @@ batch_calls = Table(
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
     Column("provider", Text, primary_key=True),
     Column("model", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
+    *_call_sums(),
     sqlite_with_rowid=False,
 )
 

@@ -18,7 +18,7 @@ from . import schema
 from .database import Database
 from .histogram import bin_of
 
-CALL_SUMS = (*schema.CALL_COLUMNS, *schema.HISTOGRAM_COLUMNS)
+CALL_SUMS = (*schema.CALL_COLUMNS, *schema.HISTOGRAM_COLUMNS, *schema.SAVED_COLUMNS)
 WAIT_SUMS = (*schema.WAIT_COLUMNS, *schema.HISTOGRAM_COLUMNS)
 _CALLS = {name: i for i, name in enumerate(schema.CALL_COLUMNS)}
 _OUTCOMES = {outcome: _CALLS[str(outcome)] for outcome in Outcome}
@@ -34,6 +34,7 @@ _COST, _UNCERTAIN_COST, _UNKNOWN_COST = (
     _CALLS["unknown_cost_calls"],
 )
 _LATENCY = _CALLS["latency_us"]
+_CACHE_SAVED, _DISCOUNT = (CALL_SUMS.index(name) for name in schema.SAVED_COLUMNS)
 MINUTES_A_DAY = 1440
 _FIRST_BIN = len(schema.CALL_COLUMNS)
 
@@ -123,6 +124,8 @@ def add_call(sums: list[int], attempt: Attempt) -> None:
         sums[_UNCERTAIN_COST] += cost
     else:
         sums[_COST] += cost
+        sums[_CACHE_SAVED] += attempt.cache_saved_nanos
+        sums[_DISCOUNT] += attempt.discount_nanos
     if outcome is Outcome.OK and attempt.choice != BATCH:  # a batch of an hour is no slow call
         sums[_LATENCY] += int(attempt.latency_s * 1e6)
         sums[_FIRST_BIN + bin_of(attempt.latency_s)] += 1
@@ -183,6 +186,8 @@ def add_counts(
 
 def sums_of(row: Any) -> dict[str, Any]:
     """`CallSums` fields from a row whose columns are named like `CALL_SUMS`."""
-    fields: dict[str, Any] = {name: int(getattr(row, name) or 0) for name in schema.CALL_COLUMNS}
+    fields: dict[str, Any] = {
+        name: int(getattr(row, name) or 0) for name in (*schema.CALL_COLUMNS, *schema.SAVED_COLUMNS)
+    }
     fields["histogram"] = tuple(int(getattr(row, name) or 0) for name in schema.HISTOGRAM_COLUMNS)
     return fields

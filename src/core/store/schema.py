@@ -75,6 +75,7 @@ from .rollup_schema import (
     ALL_BATCHES,
     CALL_COLUMNS,
     HISTOGRAM_COLUMNS,
+    SAVED_COLUMNS,
     TASK_COLUMNS,
     WAIT_COLUMNS,
     batch_calls,
@@ -86,7 +87,7 @@ from .rollup_schema import (
 )
 from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0011"  # the newest migration; a test compares it with the scripts
+REVISION = "0012"  # the newest migration; a test compares it with the scripts
 
 batches = Table(
     "batches",
@@ -257,6 +258,7 @@ __all__ = [
     "ALL_BATCHES",
     "CALL_COLUMNS",
     "HISTOGRAM_COLUMNS",
+    "SAVED_COLUMNS",
     "IS_BATCHED",
     "IS_DEFERRED",
     "IS_DUPLICATE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields
 from itertools import zip_longest
+from typing import NamedTuple
 
 from ...records import TaskStatus
 from .histogram import quantile
@@ -17,7 +18,9 @@ class CallSums:
     """Sums over calls. Latencies are those of answered live calls, in seconds; None if there was none.
 
     `cost_nanos` is the cost of calls with a known price; `uncertain_nanos` is what interrupted calls may have
-    cost; `unknown_cost_calls` have no known price and are in neither.
+    cost; `unknown_cost_calls` have no known price and are in neither. `cache_saved_nanos` is what prompt
+    caches saved on the known cost, negative where writing to them cost more, and `discount_nanos` what calls
+    at a lower price did, such as those in batches.
     """
 
     calls: int = 0
@@ -35,6 +38,8 @@ class CallSums:
     uncertain_nanos: int = 0
     unknown_cost_calls: int = 0
     latency_us: int = 0
+    cache_saved_nanos: int = 0
+    discount_nanos: int = 0
     histogram: tuple[int, ...] = field(default=(), repr=False)
 
     def __add__(self, other: CallSums) -> CallSums:
@@ -134,6 +139,18 @@ class TierSavings:
     baseline_nanos: int
 
 
+class SavedParts(NamedTuple):
+    """The parts of what was saved against the baseline; any may be negative.
+
+    `models_nanos`: by the choice of models, less the calls that brought no answer. `half_price_nanos`: by
+    batches and other calls at a lower price. `cache_nanos`: by prompt caches.
+    """
+
+    models_nanos: int
+    half_price_nanos: int
+    cache_nanos: int
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A batch, or all of them: calls by provider and model, tasks by agent and tier, and the totals."""
@@ -160,6 +177,15 @@ class Summary:
     def saved_nanos(self) -> int | None:
         """See `TaskSums.saved_nanos`. Calls of open tasks are not included."""
         return self.tasks.saved_nanos
+
+    @property
+    def saved_parts(self) -> SavedParts | None:
+        """The parts of `saved_nanos`; None if that is None."""
+        saved = self.saved_nanos
+        if saved is None:
+            return None
+        discount, cache = self.calls.discount_nanos, self.calls.cache_saved_nanos
+        return SavedParts(saved - discount - cache, discount, cache)
 
     @property
     def savings(self) -> tuple[TierSavings, ...]:

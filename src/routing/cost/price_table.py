@@ -27,6 +27,9 @@ class PriceTable:
         return self._book.price(self._catalogues.get(provider), model, now)
 
     def baseline_nanos(self, usage: Usage, now: float) -> int | None:
-        """What the same tokens cost on the configured baseline model, in nano-dollars; None: unknown."""
+        """What the same tokens cost on the configured baseline model, in nano-dollars; None: unknown.
+
+        In a live call without a prompt cache.
+        """
         price = self._book.price(self._baseline_list, self._settings.baseline_model, now)
-        return None if price is None else price.cost_nanos(usage)
+        return None if price is None else price.cost_nanos(usage.uncached)

@@ -20,10 +20,10 @@ Rules
 Why: `genai_prices.calc_price` takes about 100 us, and a decision needs the price of every candidate. It is
 the oracle of the tests instead.
 
-Caveats: prices are those of a plain synchronous call; those of batch, flex and priority service are not
-considered. Cache writes cost the catalogue's standard rate, not that for an hour's lifetime. A call
-that is in flight while a price changes is priced by the moment the caller passes, best its start. The
-catalogue is the one inside the installed package; nothing here starts its refresh over the network.
+Caveats: prices are those of a plain synchronous call; `charge` takes the factor of a cheaper service. Cache
+writes cost the catalogue's standard rate, not that for an hour's lifetime. A call that is in flight while a
+price changes is priced by the moment the caller passes, best its start. The catalogue is the one inside the
+installed package; nothing here starts its refresh over the network.
 The first compilation imports the catalogue (0.1 s), so compile a price before work starts.
 """
 
@@ -33,8 +33,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from math import inf
-from typing import Protocol
+from math import ceil, inf
+from typing import NamedTuple, Protocol
 
 from genai_prices import data_snapshot
 from genai_prices.types import (
@@ -91,6 +91,14 @@ class Band:
     reasoning: int
 
 
+class Charge(NamedTuple):
+    """What a call costs, and what a prompt cache and a lower price have saved on it, in nano-dollars."""
+
+    cost_nanos: int
+    cache_saved_nanos: int = 0
+    discount_nanos: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledPrice:
     """The price of one model, ready to multiply. Bands ascend by `above_tokens`; the first is the base."""
@@ -119,6 +127,14 @@ class CompiledPrice:
             + self.per_call
         )
         return -(-total // self.scale)
+
+    def charge(self, usage: Usage, factor: float = 1.0) -> Charge:
+        """What `usage` costs at `factor` times the price, and by how much that is less than at the price."""
+        live = self.cost_nanos(usage)
+        is_cached = usage.cache_read_tokens or usage.cache_write_tokens
+        saved = self.cost_nanos(usage.uncached) - live if is_cached else 0
+        cost = live if factor == 1.0 else ceil(live * factor)
+        return Charge(cost, saved, live - cost)
 
     def upper_bound_nanos(self, prompt_bytes: int, message_count: int, max_tokens: int) -> int:
         """What a call can cost at most: UTF-8 bytes + 16 per message as prompt, `max_tokens` of answer."""

@@ -11,7 +11,7 @@ from ...core.intake import QUEUE
 from ...core.store import BatchRow, CallSums
 from ...records import TaskStatus
 from ..context import AppContext, visible_submitter
-from .dashboard import EventView, event_views, pace
+from .dashboard import EventView, SavedView, event_views, pace, saved_view
 from .pool import pool_view
 from .provider_batches import of_batch
 from .tasks import BatchView, batch_view
@@ -140,6 +140,7 @@ class BatchDetail:
     models: tuple[ModelUse, ...]
     events: tuple[EventView, ...]
     saved_nanos: int | None
+    saved_parts: SavedView | None
     truncated: int
     provider_batches: tuple[ProviderBatchView, ...]
 
@@ -159,6 +160,7 @@ def batch_detail(context: AppContext, row: BatchRow) -> BatchDetail:
         tuple(sorted(models, key=lambda use: -use.totals.calls)),
         event_views(context.store.events.of_batch(row.name)),
         summary.saved_nanos,
+        saved_view(summary),
         summary.tasks.truncated,
         of_batch(context, row.name),
     )

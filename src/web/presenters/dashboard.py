@@ -97,6 +97,22 @@ class CostSummary:
     baseline_nanos: int
     baseline_model: str
     tiers: tuple[TierSavings, ...]
+    saved_parts: SavedView | None  # None with `saved_nanos`
+
+
+@dataclass(frozen=True, slots=True)
+class SavedView:
+    """The parts of what was saved against the baseline; see `SavedParts`."""
+
+    models_nanos: int
+    half_price_nanos: int
+    cache_nanos: int
+
+
+def saved_view(summary: Summary) -> SavedView | None:
+    """The parts of the savings; None where they are not known."""
+    parts = summary.saved_parts
+    return None if parts is None else SavedView(*parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +262,7 @@ def _cost_summary(
         baseline_nanos=summary.baseline_nanos,
         baseline_model=context.settings.baseline_model,
         tiers=summary.savings,
+        saved_parts=saved_view(summary),
     )
 
 
