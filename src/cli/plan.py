@@ -98,18 +98,19 @@ def plan_sample(
     planned = found.for_all(sample.count, sample.every)
     batches = None
     if defers:
+        pool = replace(pool, estimates=learned_limits(session, "estimates"))
         balancer, turnarounds = pool.balancer(now), store.provider_batches.turnarounds
         assume_ample_limits(balancer)
         batches = foresee(sample.kept, sample.count / len(sample.kept), balancer, turnarounds, now)
     return replace(planned, substitutions=renamed, agents=dict(sample.agents), batches=batches)
 
 
-def learned_limits(session: Session) -> dict[str, dict[str, Any]]:
-    """The limits that earlier runs have learned, by provider; none in a simulated run."""
+def learned_limits(session: Session, what: str = "groups") -> dict[str, dict[str, Any]]:
+    """What earlier runs have learned, by provider: limits (`groups`) or `estimates`; nothing if simulated."""
     if session.setup.simulated:  # a simulator forgets its limits at its end
         return {}
     known = {name: session.store.learned_state.load(*key) for name, key in session.setup.identities.items()}
-    return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}
+    return {name: dict((found or {}).get(what, {})) for name, found in known.items()}
 
 
 @dataclass(slots=True)

@@ -81,11 +81,10 @@ def _batches(plan: Plan) -> Iterator[str]:
         return
     where = ", ".join(f"{rows:,} at {model}" for model, rows in found.models.items())
     live = f", {found.live_tasks:,} live" if found.live_tasks else ""
-    cost = money(round(plan.expected_nanos * found.price_share))
-    yield f"in batches: about {cost} instead ({where}{live})"
-    low, high = rough_duration(found.takes.p10_s), rough_duration(found.takes.p90_s)
-    known = "as assumed" if found.takes.is_assumed else "as recorded"
-    yield f"in batches: each ends after {low} to {high}, {known}"
+    yield f"in batches: about {money(found.expected_nanos(plan.expected_nanos))} instead ({where}{live})"
+    low, high = rough_duration(found.p10_s), rough_duration(found.p90_s)
+    known = "as assumed" if found.is_assumed else "as recorded"
+    yield f"in batches: all have ended after {low} to {high}, {known}"
 
 
 def _model_lines(plan: Plan) -> Iterator[str]:
@@ -265,11 +264,11 @@ def _batches_json(plan: Plan, found: BatchForecast) -> dict[str, Any]:
     return {
         "tasks": found.tasks,
         "live_tasks": found.live_tasks,
-        "expected_usd": plan.expected_nanos * found.price_share / NANOS_PER_USD,
+        "expected_usd": found.expected_nanos(plan.expected_nanos) / NANOS_PER_USD,
         "models": dict(found.models),
-        "p10_s": found.takes.p10_s,
-        "p90_s": found.takes.p90_s,
-        "assumed": found.takes.is_assumed,
+        "p10_s": round(found.p10_s, 1),
+        "p90_s": round(found.p90_s, 1),
+        "assumed": found.is_assumed,
     }
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from ..routing.cost.budgets import BudgetRefusal, Budgets
 from .store import NewBatch, OpenReservation, PlannedRow, ProviderBatch, SettledRow, Store
+from .store.loading import parts
+from .store.provider_batches import INTEND_AT_ONCE
 from .store_thread import StoreThread
 
 Payer = tuple[str, str]  # batch, submitter
@@ -24,7 +26,8 @@ class BatchBudgets:
     """
 
     def __init__(self, store: Store, thread: StoreThread, budgets: Budgets | None) -> None:
-        self._store, self._thread, self._budgets = store, thread, budgets or Budgets()
+        self._store, self._thread = store, thread
+        self.budgets = self._budgets = budgets or Budgets()
         self._held: dict[int, dict[Payer, int]] = {}  # tokens by the number of the batch
 
     async def load(self, now: float) -> None:
@@ -46,9 +49,11 @@ class BatchBudgets:
         if isinstance(tokens, BudgetRefusal):
             return tokens
         held: list[OpenReservation] = []
+        batch: ProviderBatch | None = None
         try:
             batches = self._store.provider_batches
-            batch = await self._thread.insist(batches.intend, new, rows, now)
+            for part in parts(rows, INTEND_AT_ONCE):  # a kill between two leaves a smaller batch
+                batch = await self._thread.insist(batches.intend, new, part, now)
             if batch is not None:
                 held = await self._thread.insist(batches.reservations, batch.id)
         finally:  # what is stored takes the place of what was asked for
@@ -81,7 +86,9 @@ class BatchBudgets:
         for row in settled:
             token = tokens.get((row.batch, row.submitter))
             if token is not None:
-                self._budgets.settle_part(token, row.reserved_nanos, row.cost_nanos)
+                self._budgets.settle_part(
+                    token, row.reserved_nanos, row.cost_nanos, uncertain=row.is_uncertain
+                )
 
     def close(self, batch_id: int) -> None:
         """The batch is closed. What is still held was settled by a commit that was not acknowledged.

@@ -105,11 +105,10 @@ class BudgetKeeper:
 
     async def load(self, now: float) -> None:
         """Load what was spent in the current periods, and what batches at providers may still cost."""
-        if self.budgets is None:
-            return
-        for rule, start in self.budgets.openings(now):
-            spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
-            self.budgets.load(now, rule, spent, uncertain)
+        if self.budgets is not None:
+            for rule, start in self.budgets.openings(now):
+                spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
+                self.budgets.load(now, rule, spent, uncertain)
         await self.batches.load(now)
 
     @property

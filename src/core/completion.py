@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..records import OPEN_STATUSES
+from ..records import OPEN_STATUSES, TaskStatus
 from .calls import CallRunner
 from .claims import TaskClaims
 from .result_writer import ResultWriter
@@ -20,6 +20,7 @@ class CompletionCheck:
         self._claims, self._calls, self._result_writer, self._end = claims, calls, result_writer, end
         self._session, self._scheduler = claims.session, claims.scheduler
         self.is_collecting: Callable[[], bool] = lambda: False  # results of a batch at a provider
+        self.waits_for_batches = False  # whether no task is left but in batches, or for one
 
     @property
     def is_idle(self) -> bool:
@@ -46,10 +47,13 @@ class CompletionCheck:
 
     async def check(self) -> bool:
         """Whether the run is over; where tasks are left, `end` says why."""
+        self.waits_for_batches = False
         if await self.is_stuck():
             return True
         if not self.is_idle or self.is_collecting():
             return False
         session = self._session
         counts = await session.thread.insist(session.store.reports.task_counts, session.batch)
-        return not any(counts[status] for status in OPEN_STATUSES)
+        left = {status for status in OPEN_STATUSES if counts[status]}
+        self.waits_for_batches = bool(left) and left <= {TaskStatus.DEFERRED, TaskStatus.BATCHED}
+        return not left

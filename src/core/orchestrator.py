@@ -44,7 +44,8 @@ from ..settings import Settings
 from ..workers.identity import describe
 from ..workers.local import LocalWorker
 from .alerts import Alerter
-from .batching.keeper import BatchKeeper, Means
+from .batching.keeper import BatchKeeper
+from .batching.life import Means
 from .batching.offers import Offers
 from .batching.rows import BatchRowReader
 from .budget_keeper import BudgetKeeper, budgets_from

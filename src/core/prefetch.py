@@ -14,6 +14,7 @@ from .store.queue import Claimed, ClaimLimit
 
 IDLE_POLL_S = 0.05  # how often a run that ends with its tasks looks for more, while none wait
 BUSY_POLL_S = 0.25
+BATCH_POLL_S = 1.0  # while all tasks are in providers' batches; what comes back from there ends the pause
 OVERTAKING_AT_MOST = 100  # tasks beyond a full window that go before those in it
 CLAIM_AT_MOST = 500  # tasks in a transaction: a claim must not hold up results
 WINDOW_BYTES = 64_000_000  # contents in the window; a task that is larger is there alone
@@ -63,7 +64,8 @@ class PrefetchWindow:
         """Wait for the moment of the next claim. `more`: the last one may have left some tasks."""
         if until_done or self._scheduler.claimed_waiting:
             busy = self._scheduler.claimed_waiting or self._claims.blocked
-            await self._pause(BUSY_POLL_S if busy else IDLE_POLL_S)
+            idle_s = BATCH_POLL_S if self._completion.waits_for_batches else IDLE_POLL_S
+            await self._pause(BUSY_POLL_S if busy else idle_s)
         if not until_done:
             await self._until_news(more)
 

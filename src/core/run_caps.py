@@ -86,7 +86,7 @@ class RunCaps:
 
     def _budgets(self) -> Budgets:
         if self._registry.budgets is None:
-            self._registry.budgets = self._keeper.budgets = Budgets()
+            self._registry.budgets = self._keeper.budgets = self._keeper.batches.budgets
         return self._registry.budgets
 
     def _forget_idle(self) -> None:

@@ -23,6 +23,7 @@ class VirtualPool:
     configured: Collection[str]
     learned: LearnedLimits = field(default_factory=dict)
     cap: BudgetRule | None = None  # what the run may cost
+    estimates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by provider, as learned
 
     def balancer(self, now: float) -> ProviderLoadBalancer:
         """A balancer with the learned limits, and without prompt caches, which virtual time cannot fill."""
@@ -33,7 +34,7 @@ class VirtualPool:
             budgets=None if self.cap is None else Budgets([self.cap]),
         )
         for provider in balancer.providers:
-            provider.restore(self.learned.get(provider.name, {}))
+            provider.restore(self.learned.get(provider.name, {}), self.estimates.get(provider.name))
         return balancer
 
 

@@ -112,6 +112,31 @@ def test_the_next_orchestrator_counts_what_is_reserved_and_settles_the_rest(
     following.close()
 
 
+def test_a_budget_that_is_set_later_counts_what_batches_hold(store: Store) -> None:
+    keeper = Keeper(store, RULE)
+    batch = submitted(store, keeper.intend(2, 300))
+    for _ in range(2):
+        keeper.budgets.set_rule(CAP)
+        keeper.budgets.load(NOW, CAP, 100)
+        assert (keeper.reserved, keeper.spent) == ([600, 600], [0, 100])
+    collected = store.batch_results.collect(batch.id, [an_answer(store, batch, 1, 120)], NOW + 9)
+    keeper.keeper.batches.settle(batch.id, collected.settled)
+    assert (keeper.reserved, keeper.spent) == ([300, 300], [120, 220])
+    other = BudgetRule("batch", "another", "total", 1_000)
+    keeper.budgets.set_rule(other)
+    keeper.budgets.load(NOW, other, 0)
+    assert keeper.reserved == [300, 300, 0]
+    keeper.close()
+
+
+def test_a_large_batch_is_stored_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.core.batch_budgets.INTEND_AT_ONCE", 3)
+    keeper = Keeper(store, RULE)
+    assert submitted(store, keeper.intend(4, 100)).rows == 4
+    assert keeper.reserved == [400]
+    keeper.close()
+
+
 def test_a_reservation_counts_in_the_day_of_its_intent(store: Store, keeper: Keeper) -> None:
     submitted(store, keeper.intend(2, 300))
     tomorrow = Keeper(store, RULE, CAP, now=NOW + DAY_S)

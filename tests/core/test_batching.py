@@ -151,6 +151,41 @@ def test_after_a_kill_the_same_command_goes_on_and_nothing_is_paid_twice(tmp_pat
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
 
 
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_rows_whose_results_were_deleted_go_live_and_what_they_may_have_cost_is_told(
+    tmp_path: Path, api: str
+) -> None:
+    action = "retrieve" if api == "gemini" else "results"
+    with SimulatorProcess.start(simulator_of(faults={f"{action}_gone": 1.0})) as simulator:
+        done = within(tmp_path, rows(100, providers=[api]), "24h", simulator)
+        assert done.process.returncode == 0, done.err
+        found = answered_once(tmp_path, 100)
+        assert simulator.stats()[api]["calls"] == 100
+    assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
+    for row in found:
+        lost, live = row["attempts"]
+        assert (lost["outcome"], lost["choice"], live["outcome"]) == ("uncertain", "batch", "ok")
+        assert lost["cost_usd"] > 0
+    assert "has deleted its results, which may have cost up to $" in done.err
+
+
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
+def test_rows_name_what_their_model_does_not_take(tmp_path: Path, api: str) -> None:
+    tasks = rows(100, providers=[api], temperature=0.5, seed=1, reasoning_effort="high")
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        done = within(tmp_path, tasks, "24h", simulator)
+        assert done.process.returncode == 0, done.err
+        batched = answered_once(tmp_path, 100)
+        assert batches_of(tmp_path)
+    live = tmp_path / "live"
+    live.mkdir()
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        assert within(live, tasks, "5m", simulator).process.returncode == 0
+    assert not batches_of(live)
+    warned = {tuple(row["warnings"]) for row in batched}
+    assert warned == {tuple(row["warnings"]) for row in answered_once(live, 100)} != {()}
+
+
 def test_a_batch_that_somebody_cancels_ends_and_its_rows_go_live(tmp_path: Path) -> None:
     with SimulatorProcess.start(simulator_of(stuck=1.0)) as simulator:
         write_rows(tmp_path / "tasks.jsonl", rows(40))

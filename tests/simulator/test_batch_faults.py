@@ -226,7 +226,7 @@ def test_results_can_break_in_the_middle_and_be_read_again(sim: SimulatorProcess
 
 
 def test_every_fault_says_what_it_does() -> None:
-    assert len(BATCH_FAULTS) == 35
+    assert len(BATCH_FAULTS) == 42
     assert all(BATCH_FAULTS.values())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import signal
 import socket
 import sys
@@ -17,15 +18,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from src.core.leadership import Leadership
-from src.core.store import Registrant, Store
+from src.core.store import NewBatch, PlannedRow, Registrant, Store
 from src.core.store.database import Database
 from src.core.store.migrate import _ADVISORY_LOCK
 from src.errors import ConnectionLost, StoreError
 from src.records import Outcome, TaskStatus
 
-from .makers import NOW, a_result, an_attempt, tasks
+from .makers import NOW, a_result, a_task, an_attempt, tasks
 
 CHUNK = 20
+DEFERRED, TURNS = 200, 15  # of `change` and `place`
+DUE = NOW + 86_400.0
 
 
 def say(text: str) -> None:
@@ -164,12 +167,47 @@ def _stop_in_a_write(path: str, stop: Callable[[Any], None]) -> None:
         leadership.release()
 
 
+def change(path: str) -> None:
+    """Give deferred tasks new content, in another order each time, and add new ones like them."""
+    order = random.Random(1)
+    with Store.open(path, simulated=True) as store:
+        say("changing")
+        for turn in range(TURNS):
+            known = [a_task(f"t{i:04}", prompt=f"text {turn}", deadline_at=DUE) for i in range(DEFERRED)]
+            new = [a_task(f"new{turn}-{i}", prompt=f"text {i % 7}", deadline_at=DUE) for i in range(10)]
+            mixed = order.sample(known, 100) + new
+            store.intake.add_tasks(mixed, now=NOW + turn, rerun_changed=True, once=turn % 2 == 0)
+        say("changed")
+
+
+def place(path: str) -> None:
+    """Put deferred tasks into batches and bring them back, send others live and finish some, as a leader."""
+    with Store.open(path, simulated=True) as store:
+        say("placing")
+        for turn in range(TURNS):
+            now = NOW + turn
+            for group in store.deferrals.groups():
+                found = store.deferrals.oldest(group.id, 60)
+                rows = [PlannedRow(task, 7, 256, "economy") for task in reversed(found)]
+                batch = store.provider_batches.intend(
+                    NewBatch("openai", "gpt-x", f"marker{turn:03}"), rows, now
+                )
+                if batch is not None and batch.state == "intended":
+                    store.batch_results.failed(batch.id, "full", now=now, defer=turn % 3 > 0)
+                store.deferrals.go_live(group.id, 20, now)
+            claimed = store.queue.claim("me", 30, now=now)
+            store.queue.finish("me", [a_result(task) for task in reversed(claimed)])
+        say("placed")
+
+
 VERBS: dict[str, Callable[[str], None]] = {
     "open": open_it,
     "add": add,
     "work": work,
     "finish": finish,
     "lead": lead,
+    "change": change,
+    "place": place,
     "open_twice": open_twice,
     "open_directly": open_directly,
     "stop_between_statements": stop_between_statements,

@@ -128,6 +128,23 @@ def test_duplicates_are_queued_while_their_primary_is_deferred_or_in_a_batch(sto
     assert statuses(store, "a", "b", "c") == [TaskStatus.SUCCEEDED] * 3
 
 
+@pytest.mark.parametrize("batched", [False, True], ids=["deferred", "in a batch"])
+def test_the_duplicate_of_a_cancelled_task_may_wait_for_a_batch_as_that_did(
+    store: Store, batched: bool
+) -> None:
+    store.intake.create_batch("b", now=NOW, options={DEFERS: 86_400.0})
+    added(store, *same("a", "b", "c", deadline_at=NOW + 86_400))
+    if batched:
+        (group,) = store.deferrals.groups()
+        rows = [PlannedRow(task, 0, 100, "economy") for task in store.deferrals.oldest(group.id, 9)]
+        assert store.provider_batches.intend(NewBatch("openai", "gpt-x", "marker01"), rows, NOW)
+    store.admin.cancel("b", ["a"], now=NOW + 1)
+    assert statuses(store, "a", "b", "c") == [TaskStatus.CANCELLED, TaskStatus.DEFERRED, TaskStatus.QUEUED]
+    (group,) = store.deferrals.groups()
+    assert [task.id for task in store.deferrals.oldest(group.id, 9)] == ["b"]
+    assert claimed(store) == []
+
+
 @pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])
 def test_tasks_with_a_temperature_run_each_time(
     store: Store, temperature: float | None, follows: bool

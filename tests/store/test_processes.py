@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from src.core.store import Store
+from src.core.store import DEFERS, Store
 from src.records import TaskStatus
 
+from .child import DEFERRED, DUE
 from .makers import NOW, assert_sums_are_true, register, results_of, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +60,23 @@ def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
         assert Counter(first + second) == Counter(task.id for task in tasks(600))
         assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 600
         assert_sums_are_true(store)
+
+
+def test_new_content_beside_a_leader_that_places_batches_does_not_deadlock(own_postgresql_url: str) -> None:
+    with Store.open(own_postgresql_url, simulated=True) as store:
+        store.intake.create_batch("b", now=NOW, options={DEFERS: 86_400.0})
+        store.intake.add_tasks(tasks(DEFERRED, deadline_at=DUE), now=NOW)
+        register(store)
+    with start("change", own_postgresql_url) as changing, start("place", own_postgresql_url) as placing:
+        outputs = [child.communicate(timeout=120)[0].split() for child in (changing, placing)]
+    assert outputs == [["changing", "changed"], ["placing", "placed"]]
+    with Store.open(own_postgresql_url, simulated=True) as store:
+        assert_sums_are_true(store)
+        with store.database.reading() as connection:
+            deadlocks = connection.exec_driver_sql(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            ).scalar_one()
+    assert deadlocks == 0
 
 
 @pytest.mark.parametrize("lines", [1, 2, 5])

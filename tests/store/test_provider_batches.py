@@ -35,13 +35,15 @@ def deferring(store: Store, *added: Task, name: str = "b") -> None:
     store.intake.add_tasks(added, now=NOW)
 
 
+def planned(store: Store, limit: int) -> list[PlannedRow]:
+    """Rows of the oldest deferred tasks of the first group, then of the next ones."""
+    found = [task for group in store.deferrals.groups() for task in store.deferrals.oldest(group.id, limit)]
+    return [PlannedRow(task, RESERVED, 256, "economy", "gpt-engineer") for task in found[:limit]]
+
+
 def intended(store: Store, *, limit: int = 100, marker: str = "marker01") -> ProviderBatch:
     """A batch of the oldest deferred tasks."""
-    (group, *_) = store.deferrals.groups()
-    rows = [
-        PlannedRow(task, RESERVED, 256, "economy", "gpt-engineer")
-        for task in store.deferrals.oldest(group.id, limit)
-    ]
+    rows = planned(store, limit)
     batch = store.provider_batches.intend(NewBatch("openai", "gpt-x", marker, 2.0), rows, NOW)
     assert batch is not None
     return batch
@@ -212,8 +214,35 @@ def test_the_intent_takes_the_tasks_and_reserves_their_money_at_once(store: Stor
 
 def test_a_repeated_intent_is_the_same_batch(store: Store) -> None:
     deferring(store, *tasks(4, deadline_at=DUE))
-    first = intended(store, limit=2)
-    assert intended(store, limit=2) == first
+    rows = planned(store, 2)
+    new = NewBatch("openai", "gpt-x", "marker01", 2.0)
+    first = store.provider_batches.intend(new, rows, NOW)
+    assert store.provider_batches.intend(new, rows, NOW) == first
+    assert counted(store) == {"batched": 2, "deferred": 2}
+
+
+def test_a_batch_is_intended_in_parts_and_smaller_after_a_kill_between_two(store: Store) -> None:
+    deferring(store, *tasks(5, deadline_at=DUE), a_task("soon", deadline_at=DUE - 10))
+    rows = planned(store, 6)
+    new = NewBatch("openai", "gpt-x", "marker01", 2.0)
+    store.provider_batches.intend(new, rows[:2], NOW)
+    batch = store.provider_batches.intend(new, rows, NOW)  # repeated as a whole
+    assert batch is not None and batch.deadline_at == DUE - 10
+    assert (batch.rows, batch.left_rows, batch.reserved_nanos) == (6, 6, 6 * RESERVED)
+    assert [each.place for each in store.provider_batches.tasks(batch.id)] == [1, 2, 3, 4, 5, 6]
+    assert store.provider_batches.reservations()[0].nanos == 6 * RESERVED
+    assert counted(store) == {"batched": 6}
+
+
+def test_a_batch_that_is_on_its_way_takes_no_more_tasks(store: Store) -> None:
+    deferring(store, *tasks(4, deadline_at=DUE))
+    rows = planned(store, 4)
+    new = NewBatch("openai", "gpt-x", "marker01", 2.0)
+    first = store.provider_batches.intend(new, rows[:2], NOW)
+    assert first is not None
+    store.provider_batches.creating(first.id, NOW + 1)
+    batch = store.provider_batches.intend(new, rows, NOW + 2)
+    assert batch is not None and batch.rows == 2
     assert counted(store) == {"batched": 2, "deferred": 2}
 
 
@@ -491,6 +520,22 @@ def test_tasks_in_a_batch_can_be_cancelled_and_what_they_cost_is_booked(store: S
     (freed,) = store.batch_results.collected(batch.id, NOW + 202)
     assert freed.reserved_nanos == RESERVED
     assert counted(store) == {"cancelled": 3}
+
+
+@pytest.mark.parametrize("pulled", [False, True], ids=["that waits", "that has gone on"])
+def test_a_row_whose_result_is_lost_runs_again_and_may_have_cost_all_that_was_reserved(
+    store: Store, pulled: bool
+) -> None:
+    deferring(store, a_task(deadline_at=DUE))
+    batch = submitted(store)
+    if pulled:
+        store.batch_results.pull(batch.id, NOW + 10)
+    lost = RowEnd(1, a_call(outcome=Outcome.UNCERTAIN, cost_nanos=RESERVED))
+    (settled,) = store.batch_results.collect(batch.id, [lost], NOW + 20).settled
+    assert (settled.cost_nanos, settled.is_uncertain) == (RESERVED, True)
+    assert counted(store) == {"queued": 1}
+    calls = store.reports.summary("b").calls
+    assert (calls.cost_nanos, calls.uncertain_nanos) == (0, RESERVED)
 
 
 def test_a_pulled_task_may_go_into_another_batch(store: Store) -> None:

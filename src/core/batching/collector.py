@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from ...providers.batch_api import BatchApi, RemoteBatch, RowAnswer
 from ..store import Collected, ProviderBatch
+from ..store.loading import parts
 from ..store_session import StoreSession
 from .rows import BatchRowReader
 
@@ -33,6 +34,14 @@ class Collector:
                     answers = []
         if answers:
             yield await self._collect(api, batch, answers)
+
+    async def lose(self, batch: ProviderBatch) -> AsyncGenerator[Collected, None]:
+        """End the rows of a batch whose results are gone, those that went on without it included."""
+        for places in parts(range(1, batch.rows + 1), AT_ONCE):
+            rows = await self._thread.insist(self._store.provider_batches.tasks_at, batch.id, places)
+            now = self._now()
+            ends = [self._reader.lost(batch, row, now) for row in rows]
+            yield await self._thread.insist(self._store.batch_results.collect, batch.id, ends, now)
 
     async def _collect(self, api: BatchApi, batch: ProviderBatch, answers: list[RowAnswer]) -> Collected:
         by_place = {answer.number: answer for answer in answers}

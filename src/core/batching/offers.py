@@ -13,7 +13,7 @@ from ...records import Task, Usage
 from ...routing.balancer import ProviderLoadBalancer
 from ...routing.batch_choice import Offer, Waiting
 from ...routing.call_size import CallSizes
-from ...routing.limits.estimator import TOKENS_PER_MESSAGE, USUAL_OUTPUT
+from ...routing.limits.estimator import TOKENS_PER_MESSAGE
 from ...routing.limits.token_bucket import REQUESTS
 from ...routing.routes import Option, Route
 from ...routing.state import ProviderState
@@ -90,7 +90,8 @@ class Offers:
             price = self._balancer.registry.price_of(option.provider, option.model, now)
             if price is not None:
                 prompt = round(self._prompt_tokens(group, like, option))
-                output = round(USUAL_OUTPUT * self._max_tokens(group, option))
+                estimator = option.provider.estimators.of(group.task_type)
+                output = round(estimator.mean_output(max(1, round(self._max_tokens(group, option)))))
                 yield place, float(price.cost_nanos(Usage(input_tokens=prompt, output_tokens=output)))
 
     @staticmethod

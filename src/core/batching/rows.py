@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...agents.real_agent import RealAgent, checked
 from ...errors import ContentRefused, ProviderError
+from ...messages import media_in
 from ...providers.batch_api import BatchApi, RowAnswer
 from ...records import (
     BATCH,
@@ -22,6 +25,8 @@ from ...routing.cost.pricing import Charge
 from ...routing.outcomes import outcome_of
 from ..store import BatchedTask, ProviderBatch, RowEnd
 from .offers import PRICE_FACTOR
+
+LOST = "the provider has deleted the results of the batch"
 
 
 class BatchRowReader:
@@ -55,8 +60,21 @@ class BatchRowReader:
             attempt = self._attempt(batch, row, None, error, now)
             refused = isinstance(error, ContentRefused) and not self._failover_on_refusal
             return RowEnd(row.place, attempt, self._refused(row, attempt, error, now) if refused else None)
+        self._learn(batch, row, completion)
         attempt = self._attempt(batch, row, completion, None, now)
-        return RowEnd(row.place, attempt, self._answered(row, attempt, completion, now))
+        return RowEnd(row.place, attempt, self._answered(batch, row, attempt, completion))
+
+    def _learn(self, batch: ProviderBatch, row: BatchedTask, completion: Completion) -> None:
+        """Answers in batches are as long as others: plans and limits learn from both."""
+        task, provider = row.task, self._balancer.by_name[batch.provider]
+        chars = 0 if any(media_in(task.messages)) else task.text_chars
+        provider.estimators.observe(task.task_type, chars, len(task.messages), completion.usage)
+
+    def lost(self, batch: ProviderBatch, row: BatchedTask, now: float) -> RowEnd:
+        """How a row ends whose result the provider does not have any more: it may have been billed."""
+        attempt = self._attempt(batch, row, None, None, now)
+        nanos = row.reserved_nanos
+        return RowEnd(row.place, replace(attempt, outcome=Outcome.UNCERTAIN, cost_nanos=nanos, error=LOST))
 
     def _attempt(
         self,
@@ -88,7 +106,17 @@ class BatchRowReader:
         price = self._balancer.registry.price_of(provider, model, now)
         return None if price is None else price.charge(usage, PRICE_FACTOR)
 
-    def _answered(self, row: BatchedTask, attempt: Attempt, completion: Completion, now: float) -> Result:
+    def _warnings(self, batch: ProviderBatch, row: BatchedTask, now: float) -> tuple[str, ...]:
+        """What the model does not take of the task, as the placement of a live call names it."""
+        for option in self._balancer.route(row.task, now, row.tier).options:
+            if (option.provider.name, option.model.name) == (batch.provider, batch.model):
+                return option.warnings
+        return ()
+
+    def _answered(
+        self, batch: ProviderBatch, row: BatchedTask, attempt: Attempt, completion: Completion
+    ) -> Result:
+        now = attempt.started_at + attempt.latency_s
         return Result(
             row.task,
             TaskStatus.SUCCEEDED,
@@ -98,7 +126,7 @@ class BatchRowReader:
             parts=completion.parts,
             finish_reason=str(completion.finish_reason),
             truncated=completion.finish_reason is FinishReason.LENGTH,
-            warnings=completion.warnings,
+            warnings=(*self._warnings(batch, row, now), *completion.warnings),
             tier=row.tier,
             baseline_nanos=self._balancer.registry.prices.baseline_nanos(completion.usage, now),
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncGenerator, Callable
 
 from ...errors import ProviderError
 from ...messages import media_in
-from ...providers.batch_api import BatchApi, RemoteBatch
+from ...providers.batch_api import BatchApi, BatchLimits, RemoteBatch
 from ...records import Event, Task
 from ...routing.cost.budgets import BudgetRefusal
 from ..batch_budgets import BatchBudgets
@@ -27,24 +28,26 @@ class Submitter:
     def __init__(
         self,
         session: StoreSession,
+        api_of: Callable[[str], BatchApi],
         offers: Offers,
         reader: BatchRowReader,
         budgets: BatchBudgets,
         reporter: EventReporter,
     ) -> None:
+        self._api = api_of
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
         self._offers, self._reader = offers, reader
         self._budgets, self._report = budgets, reporter.report
 
-    async def submit(self, api: BatchApi, offered: Offered, target: tuple[str, str], rows: int) -> None:
-        """Put the oldest `rows` tasks of a group into batches and create them, as far as budgets allow it.
-
-        Raises ProviderError where a creation failed; what has been put into a batch stays there.
-        """
+    async def intend(
+        self, offered: Offered, target: tuple[str, str], rows: int
+    ) -> AsyncGenerator[ProviderBatch, None]:
+        """Put the oldest `rows` tasks of a group into batches, as far as budgets allow it."""
         option, tier = offered.option(*target), offered.route.tier
+        limits = self._api(target[0]).limits
         while rows > 0:
-            most = min(rows, MOST_ROWS, api.limits.rows)
-            tasks = await self._oldest(api, offered.waiting.key, most)
+            most = min(rows, MOST_ROWS, limits.rows)
+            tasks = await self._oldest(limits, offered.waiting.key, most)
             if not tasks:
                 return
             rows -= len(tasks)
@@ -56,9 +59,9 @@ class Submitter:
                 self._report([Event(self._now(), "batch_over_budget", text, new.provider, level="warning")])
                 return
             if batch is not None:
-                await self.create(api, batch)
+                yield batch
 
-    async def _oldest(self, api: BatchApi, group_id: int, most: int) -> list[Task]:
+    async def _oldest(self, limits: BatchLimits, group_id: int, most: int) -> list[Task]:
         """As many tasks as one batch takes, by number and by bytes."""
         found: list[Task] = []
         size, after = 0, 0
@@ -67,7 +70,7 @@ class Submitter:
             page = await self._thread.insist(self._store.deferrals.oldest, group_id, limit, after)
             for task in page:
                 size += ROW_BYTES + _bytes_of(task)
-                if found and size > api.limits.bytes:
+                if found and size > limits.bytes:
                     return found
                 found.append(task)
             if len(page) < limit:

@@ -115,7 +115,7 @@ class Store:
         loader, index = Loader(ids), SearchIndex(database)
         groups, batch_rows = DeferralGroups(database, ids, loader), BatchRows(database)
         transitions = Transitions(database, ids, index, groups)
-        links = DuplicateLinks(database, loader, index)
+        links = DuplicateLinks(database, loader, index, groups)
         self.database = database
         self.intake = Intake(database, ids, transitions, links, groups)
         self.queue = Queue(database, ids, loader, transitions, links, index)

@@ -151,9 +151,9 @@ class BatchResults:
                 return pulled
             pulled += queued
 
-    def collected(self, batch_id: int, now: float) -> list[SettledRow]:
+    def collected(self, batch_id: int, now: float, *, defer: bool = False) -> list[SettledRow]:
         """Close a batch that has ended. Rows that are left are given back, see there."""
-        return self._close(batch_id, BatchState.COLLECTED, now=now)
+        return self._close(batch_id, BatchState.COLLECTED, now=now, defer=defer)
 
     def failed(self, batch_id: int, why: str, *, now: float, defer: bool = False) -> list[SettledRow]:
         """Close a batch of which the provider has done no row, and give all rows back, see there."""
@@ -191,7 +191,8 @@ class _Sorted:
             row.task_row, stream, row.created_at, row.attempts, row.cost_nanos, row.unknown_cost_calls
         )
         cost = end.attempt.cost_nanos if end.attempt is not None else 0
-        self.freed.append(SettledRow(stream.batch, stream.submitter, row.reserved_nanos, cost))
+        uncertain = end.attempt is not None and end.attempt.outcome is Outcome.UNCERTAIN
+        self.freed.append(SettledRow(stream.batch, stream.submitter, row.reserved_nanos, cost, uncertain))
         if not is_waited_for(row):
             self._add_late(row, mine, end.attempt)
             return
@@ -210,7 +211,9 @@ class _Sorted:
         if attempt is None or attempt.cost_nanos == 0:
             self.settled.append((row, "unanswered"))
             return
-        late = replace(attempt, number=0, outcome=Outcome.NEUTRAL, error=LATE)
+        uncertain = attempt.outcome is Outcome.UNCERTAIN
+        outcome, error = (Outcome.UNCERTAIN, attempt.error) if uncertain else (Outcome.NEUTRAL, LATE)
+        late = replace(attempt, number=0, outcome=outcome, error=error)
         self.ledger.book(mine, [late])
         self.late.append(late)
         self.gone_on.append(mine)

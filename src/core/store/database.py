@@ -35,6 +35,7 @@ from .prepared import Prepared
 
 _STATES_OF_VALUES = ("22", "23", "54")  # SQLSTATE classes: data exception, integrity, a limit is exceeded
 _LOCK_NOT_AVAILABLE = "55P03"
+_DEADLOCK = "40P01"
 _EPOCH = (  # locked against a takeover, but not against the leader's own renewal
     sa.select(schema.leadership.c.epoch)
     .where(schema.leadership.c.id == sa.literal_column(str(schema.THE_LEADERSHIP)))
@@ -143,7 +144,10 @@ class Database:
         except DBAPIError as error:
             if self._is_about_a_value(error):
                 raise UnstorableError(f"the database rejected a value: {_reason(error)}") from error
-            if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            state = getattr(error.orig, "sqlstate", None)
+            if state == _DEADLOCK:
+                raise LockTimeout(f"{self.place}: two sessions waited for each other") from error
+            if state == _LOCK_NOT_AVAILABLE:
                 end_frozen_sessions(self._engine)
                 raise LockTimeout(
                     f"{self.place}: another session has held a lock for {LOCK_TIMEOUT_S:g} s"

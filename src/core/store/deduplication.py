@@ -23,8 +23,10 @@ from sqlalchemy import bindparam
 from ...records import OPEN_STATUSES, Result, TaskStatus
 from . import schema
 from .database import Database
-from .identifiers import Identifiers
+from .deferrals import DeferralGroups
+from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, Loader, full_tasks, parts
+from .moving import move
 from .reconnecting import reconnecting
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_QUEUED
@@ -90,8 +92,11 @@ _PRIMARIES = (
 class DuplicateLinks:
     """Links between primaries and duplicates. Each method runs inside its caller's transaction."""
 
-    def __init__(self, database: Database, loader: Loader, index: SearchIndex) -> None:
+    def __init__(
+        self, database: Database, loader: Loader, index: SearchIndex, groups: DeferralGroups
+    ) -> None:
         self._database, self._loader, self._index = database, loader, index
+        self._groups = groups
 
     def end_duplicates(self, connection: sa.Connection, primaries: Sequence[int]) -> list[Result]:
         """End up to `DUPLICATES_AT_ONCE` duplicates of these tasks, which have just ended."""
@@ -103,7 +108,7 @@ class DuplicateLinks:
     def end_waiting(self, connection: sa.Connection, waiting: Sequence[Any]) -> list[Result]:
         """End the duplicates of these rows of `_WAITING`; return the results of those that ended."""
         cancelled = {row.primary_row for row in waiting if row.status == TaskStatus.CANCELLED}
-        self.promote(connection, sorted(cancelled))
+        self.promote_and_count(connection, sorted(cancelled))
         ending = [row for row in waiting if row.primary_row not in cancelled]
         if not ending:
             return []
@@ -139,8 +144,17 @@ class DuplicateLinks:
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
 
-    def promote(self, connection: sa.Connection, primaries: Collection[int]) -> None:
-        """Make the oldest duplicate of each of these primaries the primary of the others."""
+    def promote_and_count(self, connection: sa.Connection, primaries: Collection[int]) -> None:
+        deferred = self.promote(connection, primaries)
+        move(self._database, connection, deferred, TaskStatus.QUEUED, TaskStatus.DEFERRED)
+
+    def promote(self, connection: sa.Connection, primaries: Collection[int]) -> dict[int, TaskStream]:
+        """Make the oldest duplicate of each of these primaries the primary of the others.
+
+        It is deferred as its primary was, since it has the same deadline. Returns those that are deferred
+        now, for the caller to count.
+        """
+        promoted: dict[float, list[int]] = {}
         for primary in primaries:
             waiting = sa.and_(_IS_WAITING, _T.primary_row == primary)
             first = connection.execute(sa.select(sa.func.min(_T.task_row)).where(waiting)).scalar()
@@ -151,11 +165,19 @@ class DuplicateLinks:
             which = sa.select(_T.batch_id, _T.content_hash).where(_T.task_row == first)
             batch_id, content_hash = connection.execute(which).one()
             self._set_primaries(connection, [(batch_id, content_hash, first)])
+            since = connection.execute(sa.select(_T.since).where(_T.task_row == primary)).scalar_one()
+            promoted.setdefault(since, []).append(first)
+        deferred: dict[int, TaskStream] = {}
+        for since, rows in promoted.items():
+            deferred |= self._groups.defer(connection, rows, since)
+        return deferred
 
-    def promote_duplicates_of(self, connection: sa.Connection, rows: Collection[int]) -> None:
+    def promote_duplicates_of(
+        self, connection: sa.Connection, rows: Collection[int]
+    ) -> dict[int, TaskStream]:
         """`promote` for the tasks among `rows` that have duplicates waiting."""
         primary_of_waiting = sa.select(_T.primary_row).where(_IS_WAITING, _T.primary_row.in_(rows)).distinct()
-        self.promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
+        return self.promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
 
     def link(self, connection: sa.Connection, rows: Sequence[int]) -> list[int]:
         """Make tasks among `rows` that wait duplicates of an equal task, if there is one; return these.
@@ -224,7 +246,7 @@ class Deduplication:
         while True:
             with self._database.writing() as connection:
                 primaries = set(connection.execute(primaries_of_waiting).scalars())
-                self._links.promote(connection, sorted(primaries))
+                self._links.promote_and_count(connection, sorted(primaries))
             if not primaries:
                 return
 

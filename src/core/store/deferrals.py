@@ -98,11 +98,10 @@ class DeferralGroups:
         return deferred
 
     def undefer(self, connection: sa.Connection, rows: Sequence[int], now: float) -> dict[int, TaskStream]:
-        """Queue the deferred tasks among `rows`; returns them."""
+        """Queue the deferred tasks among `rows`; returns them, for the caller to count."""
         values = {"status": TaskStatus.QUEUED.value, "since": now}
         queued = mark(connection, self._ids, rows, IS_DEFERRED, values)
         self.remove(connection, sorted(queued))
-        move(self._database, connection, queued, TaskStatus.DEFERRED, TaskStatus.QUEUED)
         return queued
 
     def remove(self, connection: sa.Connection, rows: Sequence[int]) -> None:
@@ -149,6 +148,7 @@ class Deferrals:
             with self._database.writing() as connection:
                 rows = _oldest(connection, group_id, min(AT_ONCE, limit - queued))
                 moved = self._groups.undefer(connection, rows, now)
+                move(self._database, connection, moved, TaskStatus.DEFERRED, TaskStatus.QUEUED)
             if not moved:
                 break
             queued += len(moved)

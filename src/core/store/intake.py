@@ -16,7 +16,7 @@ from .database import Database
 from .deduplication import DuplicateLinks
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers, TaskStream
-from .moving import move
+from .moving import count_moved
 from .reconnecting import reconnecting
 from .rollups import add_counts
 from .row_numbers import reserve_rows
@@ -203,11 +203,12 @@ class Intake:
         with self._database.writing() as connection:
             first_row = reserve_rows(self._database, connection, len(chunk))
             known: dict[_Key, _Incoming | _Known] = {}
-            known |= self._known(connection, [item.key for item in incoming])
+            lock = once or bool(rule.replaced)  # before groups and counts, as the leader does
+            known |= self._known(connection, [item.key for item in incoming], lock=lock)
             new, changed = _sorted_out(incoming, known)
             rows, counts = self._insert(connection, new, first_row, now)
             to_replace = [item for item in changed if _status(known[item.key]) in rule.replaced]
-            replaced = self._replace(connection, to_replace, known, now)
+            replaced = self._replace(connection, to_replace, known, now, counts)
             left = [item for item in changed if item.key not in replaced]
             if rule.adopts:
                 self._adopt(connection, left, known)
@@ -215,7 +216,8 @@ class Intake:
             if once:
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
                 linked = self._link_duplicates(connection, incoming, left, rows)
-                self._deferrals.undefer(connection, linked, now)
+                queued = self._deferrals.undefer(connection, linked, now)
+                count_moved(counts, queued, TaskStatus.DEFERRED, TaskStatus.QUEUED)
                 duplicates = len(linked)
             add_counts(self._database, connection, counts)  # last: others wait for them
         existing = len(chunk) - len(new) - len(changed)
@@ -280,13 +282,18 @@ class Intake:
         changed: list[_Incoming],
         known: dict[_Key, _Incoming | _Known],
         now: float,
+        counts: Counter[tuple[int, TaskStatus]],
     ) -> set[_Key]:
-        """Replace the content of stored tasks that do not run; they run again. Returns their keys."""
+        """Replace the content of stored tasks that do not run; they run again. Returns their keys.
+
+        Changes of the counts are added to `counts`.
+        """
         chosen = {item.key: (item, old) for item in reversed(changed) if (old := _stored(known[item.key]))}
         ended = [old.row for _, old in chosen.values() if old.status.is_final]
         if ended:
-            self._transitions.reopen(connection, ended, now, keep_ends=False)
-        self._deferrals.undefer(connection, [old.row for _, old in chosen.values()], now)
+            self._transitions.reopen(connection, ended, now, keep_ends=False, counts=counts)
+        queued = self._deferrals.undefer(connection, [old.row for _, old in chosen.values()], now)
+        count_moved(counts, queued, TaskStatus.DEFERRED, TaskStatus.QUEUED)
         for item, old in chosen.values():
             columns = {
                 "stream_id": item.stream.id,
@@ -304,13 +311,15 @@ class Intake:
             connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
         if touched := [old.row for _, old in chosen.values()]:
             self._transitions.discount_attempts(connection, touched)
-            self._links.promote_duplicates_of(connection, touched)
-            deferred = self._deferrals.defer(connection, touched, now)
-            move(self._database, connection, deferred, TaskStatus.QUEUED, TaskStatus.DEFERRED)
+            deferred = self._links.promote_duplicates_of(connection, touched)
+            deferred |= self._deferrals.defer(connection, touched, now)
+            count_moved(counts, deferred, TaskStatus.QUEUED, TaskStatus.DEFERRED)
         return set(chosen)
 
-    def _known(self, connection: sa.Connection, keys: Sequence[_Key]) -> dict[_Key, _Known]:
-        """The tasks among `keys` that are stored already."""
+    def _known(
+        self, connection: sa.Connection, keys: Sequence[_Key], *, lock: bool = False
+    ) -> dict[_Key, _Known]:
+        """The tasks among `keys` that are stored already; with `lock` nothing else changes them meanwhile."""
         tasks = schema.tasks.c
         ids: dict[int, list[str]] = {}
         for batch_id, task_id in keys:
@@ -320,6 +329,8 @@ class Intake:
             query = sa.select(
                 tasks.id, tasks.content_hash, tasks.task_row, tasks.status, tasks.truncated
             ).where(tasks.batch_id == batch_id, tasks.id.in_(wanted))
+            if lock:
+                query = query.order_by(tasks.task_row).with_for_update()
             for row in connection.execute(query):
                 known = _Known(
                     bytes(row.content_hash), row.task_row, TaskStatus(row.status), bool(row.truncated)

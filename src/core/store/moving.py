@@ -26,15 +26,18 @@ def mark(
     condition: sa.ColumnElement[bool],
     values: Mapping[str, Any],
 ) -> dict[int, TaskStream]:
-    """Update the `rows` that satisfy `condition`; return their numbers with their streams."""
+    """Update the `rows` that satisfy `condition`; return their numbers with their streams.
+
+    They are locked in the order of their numbers, like everywhere: so two writers cannot deadlock. SQLite has
+    one writer.
+    """
     marked: dict[int, TaskStream] = {}
-    statement = (
-        sa.update(schema.tasks)
-        .where(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
-        .values(values)
-        .returning(_T.task_row, _T.stream_id)
-    )
-    for part in parts(rows, IN_SIZE):
+    chosen = sa.and_(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
+    if connection.dialect.name == "postgresql":
+        locked = sa.select(_T.task_row).where(chosen).order_by(_T.task_row).with_for_update()
+        chosen = sa.and_(_T.task_row.in_(locked), condition)
+    statement = sa.update(schema.tasks).where(chosen).values(values).returning(_T.task_row, _T.stream_id)
+    for part in parts(sorted(rows), IN_SIZE):
         for row in connection.execute(statement, {"rows": part}).all():
             marked[row.task_row] = ids.stream_by_id(row.stream_id)
     return marked
@@ -49,7 +52,17 @@ def move(
 ) -> None:
     """Move `rows` from the count of status `old` to that of `new`."""
     counts: Counter[tuple[int, TaskStatus]] = Counter()
+    count_moved(counts, rows, old, new)
+    add_counts(database, connection, counts)
+
+
+def count_moved(
+    counts: Counter[tuple[int, TaskStatus]],
+    rows: Mapping[int, TaskStream],
+    old: TaskStatus,
+    new: TaskStatus,
+) -> None:
+    """Note in `counts` that `rows` have moved, for a transaction that locks more before it writes them."""
     for stream in rows.values():
         counts[stream.batch_id, old] -= 1
         counts[stream.batch_id, new] += 1
-    add_counts(database, connection, counts)

@@ -135,6 +135,7 @@ class BatchedTask(NamedTuple):
     max_tokens: int
     tier: str
     agent: str
+    reserved_nanos: int  # that it costs at most
 
 
 class RowEnd(NamedTuple):
@@ -166,13 +167,14 @@ class Collected:
 class SettledRow(NamedTuple):
     """A row that has its end: what was reserved for it is free, and what it cost is booked.
 
-    `cost_nanos` is None where the price is unknown.
+    `cost_nanos` is None where the price is unknown. `is_uncertain`: it may have cost that.
     """
 
     batch: str
     submitter: str
     reserved_nanos: int
     cost_nanos: int | None = 0
+    is_uncertain: bool = False
 
 
 class OpenReservation(NamedTuple):

@@ -18,7 +18,7 @@ from . import schema
 from .database import Database
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers
-from .moving import mark, move
+from .moving import count_moved, mark, move
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
 from .search_index import SearchIndex
@@ -94,23 +94,31 @@ class Transitions:
         return len(rows)
 
     def reopen(
-        self, connection: sa.Connection, rows: Sequence[int], now: float, *, keep_ends: bool = True
+        self,
+        connection: sa.Connection,
+        rows: Sequence[int],
+        now: float,
+        *,
+        keep_ends: bool = True,
+        counts: Counter[tuple[int, TaskStatus]] | None = None,
     ) -> int:
         """Queue or defer the final tasks among `rows`, as if they had never been claimed. Returns how many.
 
         They leave the sums of finished tasks and the search. Attempts and their cost are kept. Their end
         moves to `earlier_ends`. Without `keep_ends` all ends are deleted, since they belong to other content,
         and the tasks are queued: the new content decides whether they are deferred. A deadline is as far away
-        again as it was when the task was added.
+        again as it was when the task was added. Changes of the counts are added to `counts` if it is given,
+        for the caller to write.
         """
         these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
-        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        changes: Counter[tuple[int, TaskStatus]] = Counter() if counts is None else counts
         sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
-        final = connection.execute(sa.select(schema.tasks).where(these).with_for_update()).all()
+        locked = sa.select(schema.tasks).where(these).order_by(_T.task_row).with_for_update()
+        final = connection.execute(locked).all()
         for row in final:
             status = TaskStatus(row.status)
-            counts[row.batch_id, status] -= 1
-            counts[row.batch_id, TaskStatus.QUEUED] += 1
+            changes[row.batch_id, status] -= 1
+            changes[row.batch_id, TaskStatus.QUEUED] += 1
             finished = FinishedTask.of_row(row, status, baseline_nanos=row.baseline_nanos)
             add_task(sums.row((row.batch_id, row.agent, row.tier)), finished, sign=-1)
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
@@ -122,11 +130,11 @@ class Transitions:
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
         self._detach_from_primaries(connection, reopened)
         self.mark_stale(connection, reopened)
-        for stream in (self._deferrals.defer(connection, reopened, now) if keep_ends else {}).values():
-            counts[stream.batch_id, TaskStatus.QUEUED] -= 1
-            counts[stream.batch_id, TaskStatus.DEFERRED] += 1
+        deferred = self._deferrals.defer(connection, reopened, now) if keep_ends else {}
+        count_moved(changes, deferred, TaskStatus.QUEUED, TaskStatus.DEFERRED)
         sums.write(self._database, connection)
-        add_counts(self._database, connection, counts)
+        if counts is None:
+            add_counts(self._database, connection, changes)
         return len(final)
 
     def _keep_ends(self, connection: sa.Connection, rows: Sequence[int], keep: bool) -> None:

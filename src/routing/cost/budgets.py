@@ -198,6 +198,7 @@ class Budgets:
         self._accounts: dict[Key, _Account] = {}
         self._by_name: dict[Scope, dict[str, tuple[_Account, ...]]] = {}
         self._open: dict[int, tuple[int, tuple[_Sums, ...]]] = {}
+        self._held: dict[int, tuple[float, str, str, str]] = {}  # tokens of `hold`: since when, and for whom
         self._last_token = 0
         self._alerts: list[BudgetAlert] = []
         self._index()
@@ -212,7 +213,8 @@ class Budgets:
     def set_rule(self, rule: BudgetRule) -> None:
         """Add a budget, change the limit of the one with the same key, or (limit 0) end it.
 
-        A new budget starts empty; calls in flight at that moment are not counted in it.
+        A new budget starts empty; `load` sets what its period has cost and what batches at providers hold.
+        Calls in flight at that moment are not counted in it.
         """
         account = self._accounts.get(rule.key)
         if rule.limit_nanos <= 0:
@@ -238,12 +240,20 @@ class Budgets:
         return tuple((rule, None if start == -inf else start) for rule, start in opened)
 
     def load(self, now: float, rule: BudgetRule, spent_nanos: int, uncertain_nanos: int = 0) -> None:
-        """Set what the current period of a rule has already cost, at a start. It raises no alerts again."""
+        """Set what the current period of a rule has already cost. It raises no alerts again.
+
+        What `hold` has taken over before counts in it too.
+        """
         account = self._accounts.get(rule.key)
         if account is None:
             raise PermitError(f"{rule} is not one of these budgets")
         sums = account.at(now)
         sums.spent, sums.uncertain = _not_negative(spent_nanos), _not_negative(uncertain_nanos)
+        for token, (at, *payer) in self._held.items():
+            nanos, taken = self._open[token]
+            if account in self._applying(*payer) and sums.start <= at and sums not in taken:
+                sums.reserved += nanos
+                self._open[token] = (nanos, (*taken, sums))
         account.mark_reported()
 
     # ------------------------------------------------------------ the three steps of a call
@@ -312,7 +322,9 @@ class Budgets:
         reserved, taken = self._close(token)
         self._book(taken, reserved, reserved if actual_nanos is None else actual_nanos, uncertain=uncertain)
 
-    def settle_part(self, token: int, part_nanos: int, actual_nanos: int | None = None) -> None:
+    def settle_part(
+        self, token: int, part_nanos: int, actual_nanos: int | None = None, *, uncertain: bool = False
+    ) -> None:
         """Book what a part of a reservation cost, such as one task of a batch; the rest stays reserved.
 
         None books all of the part. Raises PermitError, with nothing changed, for more than is reserved.
@@ -321,7 +333,8 @@ class Budgets:
         if not 0 <= part_nanos <= reserved or (actual_nanos or 0) < 0:
             raise PermitError(f"budget reservation {token} has no part of {part_nanos} nano-dollars")
         self._open[token] = (reserved - part_nanos, taken)
-        self._book(taken, part_nanos, part_nanos if actual_nanos is None else actual_nanos)
+        actual = part_nanos if actual_nanos is None else actual_nanos
+        self._book(taken, part_nanos, actual, uncertain=uncertain)
 
     def hold(self, now: float, at: float, provider: str, batch: str, submitter: str, nanos: int) -> int:
         """Take over what an earlier orchestrator reserved at `at`, whether it fits or not.
@@ -334,6 +347,7 @@ class Budgets:
         for sums in taken:
             sums.reserved += nanos
         self._open[token] = (nanos, taken)
+        self._held[token] = (at, provider, batch, submitter)
         return token
 
     def cancel(self, token: int) -> None:
@@ -390,6 +404,7 @@ class Budgets:
                 self._watch(sums)
 
     def _close(self, token: int) -> tuple[int, tuple[_Sums, ...]]:
+        self._held.pop(token, None)
         try:
             return self._open.pop(token)
         except KeyError:

@@ -11,6 +11,7 @@ ACTIONS = ("upload", "create", "retrieve", "list", "results", "cancel", "delete"
 EFFECTS: Mapping[str, str] = {
     "refused": "500, and nothing was done",
     "limited": "429, and nothing was done",
+    "gone": "404, and nothing was done",
     "error": "done, then 500",
     "reset": "done, then a connection reset; of results, half have been sent",
     "silence": "done, and never answered",
@@ -18,7 +19,7 @@ EFFECTS: Mapping[str, str] = {
 BATCH_FAULTS: Mapping[str, str] = {
     f"{action}_{effect}": f"{action}: {text}" for action in ACTIONS for effect, text in EFFECTS.items()
 }
-BEFORE = frozenset({"refused", "limited"})
+BEFORE: Mapping[str, str] = {"refused": "server_error", "limited": "rate_limit", "gone": "not_found"}
 
 ROW_FAULTS: Mapping[str, str] = dict.fromkeys(
     (

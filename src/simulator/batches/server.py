@@ -93,7 +93,7 @@ class BatchServer:
         if fault is not None:
             self.store.stats.by_fault[fault.name] += 1
             if fault.effect in BEFORE:
-                raise Fail("server_error" if fault.effect == "refused" else "rate_limit")
+                raise Fail(BEFORE[fault.effect])
         return fault
 
     async def _break(
