@@ -58,7 +58,7 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
     table.notes.append(
         f"{SHORT:.0%} of the rows are questions of less than 200 characters, the others have 300 to 4,000; "
         f"{SHARED:.0%} share a system prompt of about 2,500 tokens. Max_tokens 256 to 1,024. The lengths of "
-        "the simulator's answers do not depend on the model. Each step is in points of the first cost; a batch "
+        "the simulator's answers do not depend on the model. Steps are in points of the first cost; a batch "
         "reads nothing from the cache, so the second step is part of the third."
     )
     return [table]
