@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from ..records import CompletionRequest
 from . import values
+from .api_formats import API_FORMATS
 from .batch_adapter import (
     LISTED_BEFORE_S,
     TRANSFER_S,
@@ -47,7 +48,7 @@ _PAGE = 100
 class AnthropicBatches(BatchAdapter):
     """Message Batches. They carry no name, so a batch is recognised by the ids of its rows."""
 
-    limits = BatchLimits(rows=100_000, bytes=255_000_000)
+    limits = BatchLimits(rows=API_FORMATS["anthropic"].batch_rows, bytes=255_000_000)
 
     async def render(self, marker: str, number: int, request: CompletionRequest) -> RenderedRow:
         """A member of `requests`, with a comma behind it."""

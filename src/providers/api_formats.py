@@ -40,6 +40,8 @@ class ApiFormat:
     """What it has a form for: `MediaSize.needs` of images and documents, and `tools`."""
     batch_api: str
     """`module:class` of the adapter of its batch API within this package, called with the adapter above."""
+    batch_rows: int
+    """The most rows of one batch."""
     native_forms: tuple[str, ...] = ()
     """The forms of `Native` that it takes: such a request is sent as its caller wrote it."""
     lacks: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ _ROWS = (
         name="anthropic",
         adapter="anthropic_adapter:AnthropicAdapter",
         batch_api="anthropic_batches:AnthropicBatches",
+        batch_rows=100_000,
         # https://platform.claude.com/docs/en/api/rate-limits
         limits=LimitRules(
             {
@@ -82,6 +85,7 @@ _ROWS = (
         name="openai",
         adapter="openai_adapter:OpenAIAdapter",
         batch_api="openai_batches:OpenAIBatches",
+        batch_rows=50_000,
         # https://platform.openai.com/docs/guides/rate-limits
         limits=LimitRules(
             {
@@ -102,6 +106,7 @@ _ROWS = (
         name="gemini",
         adapter="gemini_adapter:GeminiAdapter",
         batch_api="gemini_batches:GeminiBatches",
+        batch_rows=1_000,  # as inline requests
         # https://ai.google.dev/gemini-api/docs/rate-limits: its tokens per minute are those of prompts
         limits=LimitRules(
             {

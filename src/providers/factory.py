@@ -6,9 +6,8 @@ from importlib import import_module
 from typing import Any, cast
 
 from ..config import ProviderAccess
-from ..settings import ProviderConfig
 from .base import ProviderAdapter
-from .batch_api import BatchApi, BatchLimits
+from .batch_api import BatchApi
 
 MAX_ANSWER_MB = 32.0
 
@@ -27,12 +26,6 @@ def build_adapter(
 def build_batch_api(access: ProviderAccess, adapter: ProviderAdapter) -> BatchApi:
     """The batch API of a provider, over its adapter. Imports no SDK."""
     return cast(BatchApi, _load(access.config.api.batch_api)(adapter))
-
-
-def batch_limits(config: ProviderConfig) -> BatchLimits:
-    """What one batch of the provider takes at most."""
-    found: BatchLimits = _load(config.api.batch_api).limits
-    return found
 
 
 def _load(where: str) -> Any:

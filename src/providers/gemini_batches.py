@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..records import CompletionRequest
 from . import values
+from .api_formats import API_FORMATS
 from .batch_adapter import (
     LISTED_BEFORE_S,
     TRANSFER_S,
@@ -43,7 +44,7 @@ _PAGE = 20  # each batch that has ended comes with all its answers
 class GeminiBatches(BatchAdapter):
     """Batches of Gemini, known by their display name."""
 
-    limits = BatchLimits(rows=1_000, bytes=19_000_000)
+    limits = BatchLimits(rows=API_FORMATS["gemini"].batch_rows, bytes=19_000_000)
 
     async def render(self, marker: str, number: int, request: CompletionRequest) -> RenderedRow:
         """A member of `requests`, with a comma behind it."""

@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from ..records import CompletionRequest
 from . import values
+from .api_formats import API_FORMATS
 from .batch_adapter import (
     LISTED_BEFORE_S,
     TRANSFER_S,
@@ -40,7 +41,7 @@ _PAGE = 100
 class OpenAIBatches(BatchAdapter):
     """Batches of OpenAI, or of a server that has the same API."""
 
-    limits = BatchLimits(rows=50_000, bytes=200_000_000)
+    limits = BatchLimits(rows=API_FORMATS["openai"].batch_rows, bytes=200_000_000)
 
     async def render(self, marker: str, number: int, request: CompletionRequest) -> RenderedRow:
         """A line of the file."""

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from ...providers.factory import batch_limits
 from ...records import Task
 from ...routing.balancer import ProviderLoadBalancer
-from ...routing.batch_choice import BatchTarget, Waiting, choose
+from ...routing.batch_choice import BatchTarget, Choice, Waiting, choose
 from ...routing.refusals import NEVER
 from ...routing.turnaround import Turnaround, turnaround
 from ..store import DeferredGroup
-from .offers import Offers
-from .submitter import MOST_ROWS
+from .offers import MOST_ROWS, Offers
 
 DEADLINES_S = 300.0  # that differ by less are planned together
 _NORMAL = NormalDist()
@@ -61,43 +59,59 @@ def foresee(
     choice = choose(waiting, [], targets.values(), now)
     if not choice.submit:
         return None
-    by_key = {each.key: each for each in waiting}
-    rows: Counter[tuple[object, Target]] = Counter()  # by what goes into one batch
-    live_nanos = sum(each.rows * each.live_nanos for each in waiting)
-    batch_nanos = saved = 0.0
-    for sent in choice.submit:
-        group = by_key[sent.key]
-        rows[_together(alike[sent.key][0]), sent.target] += sent.rows
-        batch_nanos += sent.rows * _cost(group, sent.target)
-        saved += sent.rows * group.live_nanos
-    models: Counter[Target] = Counter()
-    batches: Counter[Target] = Counter()
-    for (_, target), count in rows.items():
-        models[target] += count
-        most = min(MOST_ROWS, batch_limits(balancer.by_name[target[0]].config).rows)
-        batches[target] += math.ceil(count / most)
+    batches = _batches(choice, alike, balancer)
+    takes = {target: targets[target].turnaround for target in batches}
     due_s = max(each.deadline_at for each in waiting if each.deadline_at < NEVER) - now
-    low_s, high_s = (_all_ended_s(batches, targets, share) for share in (0.1, 0.9))
+    sent = sum(each.rows for each in choice.submit)
     return BatchForecast(
-        models.total(),
-        sum(each.rows for each in waiting) - models.total(),
-        round(batch_nanos),
-        1.0 - saved / live_nanos if live_nanos else 0.0,
-        {model: count for (_, model), count in models.most_common()},
-        min(low_s, due_s),
-        min(high_s, due_s),
-        all(targets[target].turnaround.is_assumed for target in batches),
+        sent,
+        sum(each.rows for each in waiting) - sent,
+        *_costs(choice, waiting),
+        _models(choice),
+        min(due_s, _all_ended_s(batches, takes, 0.1)),
+        min(due_s, _all_ended_s(batches, takes, 0.9)),
+        all(each.is_assumed for each in takes.values()),
     )
 
 
-def _all_ended_s(batches: Counter[Target], targets: dict[Target, BatchTarget], share: float) -> float:
+def _models(choice: Choice) -> dict[str, int]:
+    rows: Counter[str] = Counter()
+    for sent in choice.submit:
+        rows[sent.target[1]] += sent.rows
+    return dict(rows.most_common())
+
+
+def _costs(choice: Choice, waiting: Sequence[Waiting]) -> tuple[int, float]:
+    """What the tasks in batches cost, and the others' part of the live price of all."""
+    by_key = {each.key: each for each in waiting}
+    live_nanos = sum(each.rows * each.live_nanos for each in waiting)
+    saved = sum(sent.rows * by_key[sent.key].live_nanos for sent in choice.submit)
+    batch_nanos = sum(sent.rows * _cost(by_key[sent.key], sent.target) for sent in choice.submit)
+    return round(batch_nanos), 1.0 - saved / live_nanos if live_nanos else 0.0
+
+
+def _batches(
+    choice: Choice, alike: Sequence[Sequence[Task]], balancer: ProviderLoadBalancer
+) -> Counter[Target]:
+    """How many batches the rows make, by target."""
+    together: Counter[tuple[object, Target]] = Counter()
+    for sent in choice.submit:
+        together[_together(alike[sent.key][0]), sent.target] += sent.rows
+    found: Counter[Target] = Counter()
+    for (_, target), rows in together.items():
+        most = min(MOST_ROWS, balancer.by_name[target[0]].config.api.batch_rows)
+        found[target] += math.ceil(rows / most)
+    return found
+
+
+def _all_ended_s(batches: Counter[Target], takes: dict[Target, Turnaround], share: float) -> float:
     """Until all batches have ended, with this probability: each takes log-normally long, by itself."""
     low, high = math.log(_NEARLY_NONE_S), math.log(_LONGEST_S)
     while high - low > 0.001:
         middle = (low + high) / 2.0
         ended = 1.0
         for target, count in batches.items():
-            ended *= _ended(targets[target].turnaround, middle) ** count
+            ended *= _ended(takes[target], middle) ** count
         low, high = (middle, high) if ended < share else (low, middle)
     return math.exp(high)
 

@@ -20,6 +20,7 @@ from ...routing.state import ProviderState
 from ..store import DeferredGroup, PlannedRow
 
 PRICE_FACTOR = 0.5  # of a live call's price, at all three APIs
+MOST_ROWS = 5_000  # of one batch: one that stands still holds up no more
 USUAL_RESPONSE_S = 5.0  # of a provider that has not answered yet
 
 

@@ -14,10 +14,9 @@ from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import NewBatch, ProviderBatch
 from ..store_session import StoreSession
-from .offers import Offered, Offers
+from .offers import MOST_ROWS, Offered, Offers
 from .rows import BatchRowReader
 
-MOST_ROWS = 5_000  # of one batch: one that stands still holds up no more
 ROW_BYTES = 4_000  # that a row has beside its prompt: parameters and schema
 AT_ONCE = 500  # tasks that are read together
 
