@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from ...formatting import money
 from ...records import Result
 from ...routing.batch_choice import BatchTarget, Choice, Out, Waiting, choose
 from ...routing.turnaround import turnaround
@@ -162,9 +163,9 @@ class BatchKeeper:
             batch = batches[id]
             pulled = await self._thread.insist(self._store.batch_results.pull, batch.id, self._now())
             if pulled:
-                self._life.tell(
-                    batch, "batch_late", f"{pulled:,} tasks go live: their deadline is near", "warning"
-                )
+                paid = f"what the batch still answers costs up to {money(batch.reserved_nanos)} in vain"
+                text = f"{pulled:,} tasks go live, their deadline is near: {paid}"
+                self._life.tell(batch, "batch_late", text, "warning")
                 self._wake()
 
 

@@ -116,6 +116,9 @@ class BatchLife:
             return
         if batch.state not in CANCELLABLE:
             return
+        if not batch.is_unwanted:
+            more = f"{batch.left_rows:,} go live, for up to {money(batch.reserved_nanos)} more"
+            self.tell(batch, "batch_late", f"cancelled, its deadline is near: {more}", "warning")
         await self._thread.insist(self._store.provider_batches.cancelling, batch.id, self._now())
         try:
             await self._api(batch.provider).cancel(batch.remote_id)
@@ -188,14 +191,15 @@ class BatchLife:
             self._wake()
 
     async def _collect_all(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
-        api = self._api(batch.provider)
+        api, late_nanos = self._api(batch.provider), 0
         async for collected in self._collector.collect(api, batch, remote):
             self._settle(batch, collected.settled)
             if collected.results:
                 self._on_results(collected.results)
             if collected.requeued:
                 self._wake()
-        await self._close(batch)
+            late_nanos += sum(attempt.cost_nanos or 0 for attempt in collected.late)
+        await self._close(batch, late_nanos)
         try:
             await api.clean_up(remote)
         except ProviderError as error:
@@ -214,8 +218,11 @@ class BatchLife:
         self.tell(batch, "batch_lost", f"{what}; the tasks run live", "warning")
         await self._close(batch)
 
-    async def _close(self, batch: ProviderBatch) -> None:
-        """Give the rows back that have no result. Where it expired, they may wait for another batch."""
+    async def _close(self, batch: ProviderBatch, late_nanos: int = 0) -> None:
+        """Give the rows back that have no result. Where it expired, they may wait for another batch.
+
+        `late_nanos`: paid for results that came after their tasks had gone on.
+        """
         defer = batch.cancel_sent_at is None
         close = partial(self._store.batch_results.collected, batch.id, self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
@@ -223,7 +230,8 @@ class BatchLife:
         self._wake()
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
-            self.tell(after, "batch_ended", _outcome(after), "info")
+            paid = f"; {money(late_nanos)} paid twice" if late_nanos else ""
+            self.tell(after, "batch_ended", _outcome(after) + paid, "warning" if paid else "info")
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)
