@@ -23,6 +23,7 @@
         |-- RateLimited        429, a per-minute quota: hold the model group, go elsewhere
         |-- QuotaExhausted     daily quota, spend cap, no credit: hold until the reset, alert
         |-- Overloaded         529, 503, slow_down: the provider's load, not our quota
+        |-- FlexUnavailable    429 to service tier flex alone: no capacity there now, and nothing is billed
         |-- ServerError        500, 502, 504 and every other 5xx
         |-- TimedOut           no complete answer in time; it may have been billed
         |-- Unreachable        reset, refused, DNS, TLS; `sent`: whether the request may have left
@@ -241,6 +242,12 @@ class Overloaded(ProviderError):
     counts_against_health = True
 
 
+class FlexUnavailable(ProviderError):
+    """The cheaper service tier has no capacity now: no sign of limits or health, and nothing is billed."""
+
+    costs_attempt = False
+
+
 class ServerError(ProviderError):
     """The provider failed (5xx)."""
 
@@ -347,6 +354,7 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         RateLimited,
         QuotaExhausted,
         Overloaded,
+        FlexUnavailable,
         ServerError,
         TimedOut,
         Unreachable,

@@ -21,6 +21,8 @@ GENERAL = "general"  # the task type of a task that names none
 EMBEDDINGS = "embeddings"  # the form of `Native` whose answer is vectors, not text
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID
 REQUEST_BATCHES = ("gateway/", RUNS)  # how the names of batches begin that hold requests of the gateway
+FLEX = "flex"  # the service tier at a lower price, with slower answers
+STANDARD = "standard"
 BATCH = "batch"  # the `choice` of an attempt that was a row of a provider's batch
 DEFERS = "within_s"  # the option of a batch whose tasks may take until their deadline
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
@@ -126,6 +128,7 @@ class Task:
         None  # whether an answer may ask for several calls; None: the API's default
     )
     native: Native | None = None  # where it came in through the gateway
+    service_tier: str = ""  # FLEX: where its model takes it and its deadline allows; STANDARD or empty: never
     row: int = 0  # the store's number for it; 0 while it is not stored
 
     # Derived once, since routing asks for them at every decision.
@@ -255,6 +258,7 @@ class CompletionRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # the flags of the row of the model
     cache_key: str = ""  # names the prefix that other calls share; empty: none do
     cached_turns: int = 0  # so many of `messages` are to be kept in the provider's cache; 0: none
+    service_tier: str = ""  # FLEX, or empty: as the API has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +279,7 @@ class Completion:
     request_id: str = ""
     parts: tuple[ContentPart, ...] = ()
     raw: Mapping[str, Any] | bytes | None = None
+    service_tier: str = ""  # that served it, as the provider named it
 
 
 class RefusalKind(StrEnum):
@@ -368,6 +373,7 @@ class Placement:
     forced: bool = False
     cache_key: str = ""  # of a prefix of the prompt that other tasks share
     cached_turns: int = 0  # so many of its messages are marked for the provider's cache
+    service_tier: str = ""  # FLEX, or empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,7 @@ class ProviderConfig(Section):
     stall_timeout_s: float = Field(default=30.0, gt=0)
     responses_api: bool = False  # it has OpenAI's Responses API beside Chat Completions
     batch_api: bool = False  # it has the batch API of its format, at half price
+    flex: bool = False  # it has OpenAI's service tier flex, for models whose row says so
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 
@@ -352,6 +353,7 @@ class ModelConfig(Section):
     )
     group: str = ""  # models with the same group share their limits; empty: the model's own name
     price: PriceConfig | None = None
+    flex: float | None = Field(default=None, gt=0, le=1)  # its price with service tier flex, of the usual one
 
     @property
     def price_list(self) -> str | None:

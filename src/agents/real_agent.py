@@ -99,8 +99,8 @@ class RealAgent:
             seed=None if "seed" in unsent else task.seed,
             stop=() if "stop" in unsent else task.stop,
             timeout_s=placement.timeout_s,
-            first_token_timeout_s=provider.first_token_timeout_s,
-            stall_timeout_s=provider.stall_timeout_s,
+            first_token_timeout_s=None if placement.service_tier else provider.first_token_timeout_s,
+            stall_timeout_s=None if placement.service_tier else provider.stall_timeout_s,
             response_schema=task.response_schema,
             reasoning_effort=None if "reasoning_effort" in unsent else task.reasoning_effort,
             tools=task.tools,
@@ -117,6 +117,7 @@ class RealAgent:
             },
             cache_key=placement.cache_key,
             cached_turns=placement.cached_turns,
+            service_tier=placement.service_tier,
         )
 
 

@@ -16,6 +16,7 @@ from ..durations import parse_duration
 from ..errors import InputError, unreadable
 from ..logging_setup import LEVELS
 from ..messages import REASONING_EFFORTS
+from ..records import FLEX, STANDARD
 from ..settings import TIERS
 from .session import Options
 
@@ -29,7 +30,8 @@ WITHIN = (
 )
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
 PLAIN_FIELDS = (
-    "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "system",
+    "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort",
+    "service_tier", "system",
 )  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -171,6 +173,14 @@ ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {
             "type": click.Choice(REASONING_EFFORTS),
             "help": "How much the model reasons before it answers (default: the model's own).",
+        },
+    ),
+    (
+        ("--service-tier",),
+        {
+            "type": click.Choice((FLEX, STANDARD)),
+            "help": "flex: half price and slower answers, at OpenAI models that take it, where the deadline "
+            "allows it (default: standard).",
         },
     ),
     (

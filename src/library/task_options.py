@@ -22,6 +22,7 @@ class TaskOptions(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     reasoning_effort: str | None
+    service_tier: str | None
     system: str | None
     response_schema: Mapping[str, Any] | None
     choices: Sequence[str] | None

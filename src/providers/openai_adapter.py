@@ -11,6 +11,7 @@ from ..errors import (
     AuthFailed,
     ContentRefused,
     ContextTooLong,
+    FlexUnavailable,
     InvalidResponse,
     ModelUnavailable,
     Overloaded,
@@ -22,7 +23,7 @@ from ..errors import (
     UnusableAnswer,
 )
 from ..messages import Message, text_length
-from ..records import EMBEDDINGS, Completion, CompletionRequest, FinishReason, LimitReport
+from ..records import EMBEDDINGS, FLEX, Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
 from .answers import Answer
 from .conversations import with_mark
@@ -61,6 +62,7 @@ CODES: Mapping[str, type[ProviderError]] = {
     "rate_limit_reached_error": RateLimited,  # Kimi
     "1002": RateLimited,  # MiniMax
     "1302": RateLimited,  # Zhipu
+    "resource_unavailable": FlexUnavailable,  # of the service tier flex
     "slow_down": Overloaded,
     "server_is_overloaded": Overloaded,
     "engine_overloaded": Overloaded,
@@ -215,6 +217,8 @@ class OpenAIAdapter(SdkAdapter):
             body["stop"] = list(request.stop)
         if request.reasoning_effort is not None:
             body["reasoning_effort"] = request.reasoning_effort
+        if request.service_tier:
+            body["service_tier"] = request.service_tier
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return Rendered({**body, **rendered_tools(request)}, tuple(warnings))
@@ -273,6 +277,27 @@ class OpenAIAdapter(SdkAdapter):
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return openai_limits(found)
+
+    def _completion(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        completion = super()._completion(body, request, found, limits)
+        tier = values.text(body.get("service_tier"))
+        return replace(completion, service_tier=tier) if tier == FLEX else completion
+
+    def _answered_error(
+        self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
+    ) -> ProviderError:
+        """A 429 to service tier flex whose code says nothing else is about that tier, as is a 400 to it."""
+        if request is not None and request.service_tier == FLEX:
+            has_no_room = status == 429 and not set(self._codes_of(error)) & CODES.keys()
+            if has_no_room or (status == 400 and error.get("param") == "service_tier"):
+                error = {**error, "code": "resource_unavailable"}
+        return super()._answered_error(error, status, found, request)
 
     def _codes_of(self, error: Json) -> tuple[str, ...]:
         more = values.mapping(error.get("provider_specific_fields"))  # LiteLLM, of Azure's

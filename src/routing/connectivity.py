@@ -246,7 +246,7 @@ class ConnectivityMonitor:
         for provider in self._registry.providers:
             more, oldest_at = 0, now
             for number, held in self._registry.permits.items():
-                if held.provider is not provider:
+                if held.provider is not provider or held.is_flex:
                     continue
                 was_seen, is_seen = held.seen_from != math.inf, number not in self._unseen
                 if was_seen != is_seen:
@@ -268,7 +268,7 @@ class ConnectivityMonitor:
                 number
                 for number, held in self._registry.permits.items()
                 if held.provider is provider
-                and held.seen_from != math.inf
+                and (held.is_flex or held.seen_from != math.inf)
                 and held.placed_at <= provider.connection.cut_at
             ]
             if mine:

@@ -3,9 +3,10 @@ others."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from ..records import Placement, Task
+from ..records import FLEX, Placement, Task
 from .call_size import CallSizes
 from .candidates import CandidateReport, WaitCondition
 from .eligibility import Eligibility
@@ -18,6 +19,18 @@ from .selection import Selection
 from .state import AgentState, Permit, ProviderState
 
 FORCED_EVERY_S = 30.0
+FLEX_TIMEOUT_S = 900.0  # what OpenAI recommends for service tier flex
+FLEX_LEAST_S = 2 * FLEX_TIMEOUT_S  # before a deadline: one call that ends in vain, and as much for others
+
+
+def service_tier_of(option: Option, task: Task, retry: RetryState, now: float) -> str:
+    """FLEX where the task asks for it, its model takes it, and its deadline leaves the time; else empty."""
+    if task.service_tier != FLEX or retry.is_standard:
+        return ""
+    if not option.provider.config.flex or option.model.config.flex is None:
+        return ""
+    is_near = task.deadline_at is not None and task.deadline_at - now < FLEX_LEAST_S
+    return "" if is_near else FLEX
 
 
 class Grants:
@@ -50,6 +63,11 @@ class Grants:
         self._next_permit += 1
         option.model.group.evidence.granted(number, now)
         timeout_s = provider.config.timeout_s
+        service_tier = (
+            service_tier_of(option, task, retry, now) if probe <= 0 and not selection.forced else ""
+        )
+        if service_tier:
+            timeout_s = max(timeout_s, FLEX_TIMEOUT_S)
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
         lease = self._registry.prompt_cache.grant(
@@ -57,9 +75,10 @@ class Grants:
         )
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
-            task.text_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
-            lease, retry, in_flight=provider.in_flight + 1,
-            has_media=bool(task.media), embeds=task.embeds,
+            task.text_chars, len(task.messages),
+            bool(service_tier) or timeout_s < provider.config.timeout_s, budget, bound or 0, lease,
+            retry, in_flight=provider.in_flight + 1,
+            has_media=bool(task.media), embeds=task.embeds, is_flex=bool(service_tier),
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self._hold(permit, now)
@@ -67,7 +86,7 @@ class Grants:
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, retry.attempt,
             option.warnings, bound or 0, selection.forced, lease.prefix.key if lease else "",
-            lease.prefix.turns if lease and lease.marked else 0,
+            lease.prefix.turns if lease and lease.marked else 0, service_tier,
         )  # fmt: skip
 
     def adopt(self, placed: Placement, route: Route, retry: RetryState, now: float) -> Placement | None:
@@ -93,7 +112,7 @@ class Grants:
             placed.timeout_s < option.provider.config.timeout_s,
             None if budgets is None else budgets.adopt(now, *names, placed.reserved_nanos),
             placed.reserved_nanos, None, retry, in_flight=option.provider.in_flight + 1,
-            has_media=bool(task.media), embeds=task.embeds,
+            has_media=bool(task.media), embeds=task.embeds, is_flex=bool(placed.service_tier),
         )  # fmt: skip
         self._hold(permit, now)
         return replace(placed, permit=number, agent=permit.agent.name)
@@ -103,6 +122,9 @@ class Grants:
         provider, number = permit.provider, permit.number
         self._registry.permits[number] = permit
         provider.call_placed(number, now, self._stall_timeout_s)
+        if permit.is_flex:
+            permit.seen_from = math.inf
+            provider.unseen += 1
         provider.quota.call_placed(now + self._quota_probe_s)
         permit.model.call_placed(number, now + SECOND_LOOK_S)
         permit.agent.in_flight += 1

@@ -20,7 +20,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
-from ..records import Attempt, Completion, LimitReport, Outcome, ProviderCondition, RefusalKind, Usage
+from ..records import FLEX, Attempt, Completion, LimitReport, Outcome, ProviderCondition, RefusalKind, Usage
 from ..refusal_text import refusal_text
 from .canaries import comes_again, health_of
 from .connectivity import ConnectivityMonitor
@@ -44,6 +44,7 @@ class CallEnd(NamedTuple):
     usage: Usage | None = None
     error: ProviderError | None = None
     limits: Sequence[LimitReport] = ()
+    price_factor: float = 1.0  # of the service tier that served it
 
 
 class OutcomeRecorder:
@@ -79,7 +80,7 @@ class OutcomeRecorder:
         price = self._registry.price_of(held.provider, held.model, held.placed_at)
         cost: int | None
         if end.usage is not None:
-            cost = price.cost_nanos(end.usage) if price is not None else None
+            cost = price.charge(end.usage, end.price_factor).cost_nanos if price is not None else None
         elif uncertain:
             cost = held.upper_bound_nanos if price is not None else None
         else:
@@ -113,15 +114,7 @@ class OutcomeRecorder:
         provider, error = held.provider, end.error
         healthy = self._health_of(held, end, now)
         if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
-            if not held.embeds:  # it takes a tenth of the time of an answer
-                provider.history.record(healthy, end.latency_s, now)
-            kind = (held.model.name, held.task_type)
-            if healthy and not held.has_begun:
-                provider.concurrency.answered(placed_at=held.placed_at, kind=kind, latency_s=end.latency_s)
-            provider.concurrency.record(
-                ok=healthy, placed_at=held.placed_at, latency_s=end.latency_s,
-                kind=kind, in_flight=held.in_flight, now=now,
-            )  # fmt: skip
+            self._note_time(held, end, healthy, now)
         if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
             healthy = None  # it has answered since: a silence that has ended opens no breaker
         if held.canary:
@@ -130,6 +123,20 @@ class OutcomeRecorder:
             self._failed(held, error, now)
         else:
             provider.breaker.settle(healthy, held.probe, now, canary=held.canary)
+
+    @staticmethod
+    def _note_time(held: Permit, end: CallEnd, healthy: bool, now: float) -> None:
+        """What the time of a call says of its provider."""
+        provider = held.provider
+        if not (held.embeds or held.is_flex):  # their time says nothing of that of answers
+            provider.history.record(healthy, end.latency_s, now)
+        kind = (held.model.name, f"{held.task_type} {FLEX}" if held.is_flex else held.task_type)
+        if healthy and not held.has_begun:
+            provider.concurrency.answered(placed_at=held.placed_at, kind=kind, latency_s=end.latency_s)
+        provider.concurrency.record(
+            ok=healthy, placed_at=held.placed_at, latency_s=end.latency_s,
+            kind=kind, in_flight=held.in_flight, now=now,
+        )  # fmt: skip
 
     def _health_of(self, held: Permit, end: CallEnd, now: float) -> bool | None:
         """Whether this call shows the provider healthy; None: it shows neither."""

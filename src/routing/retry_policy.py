@@ -18,6 +18,7 @@ from ..errors import (
     BadRequest,
     ContentRefused,
     ContextTooLong,
+    FlexUnavailable,
     InternalError,
     InvalidResponse,
     ModelUnavailable,
@@ -64,6 +65,7 @@ RULES: dict[type[ProviderError], Rule] = {
     RateLimited: Rule(),  # its group is held, and that is exclusion enough
     QuotaExhausted: Rule(),
     Overloaded: Rule(exclude_provider=True),
+    FlexUnavailable: Rule(again=1, exclude_provider=True),  # again without flex: see `RetryState.is_standard`
     ServerError: Rule(again=1, exclude_provider=True),
     TimedOut: Rule(exclude_provider=True),
     Unreachable: Rule(exclude_provider=True),

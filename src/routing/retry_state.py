@@ -28,6 +28,7 @@ class RetryState:
     again: int = -1  # the provider that gets one more try at once
     max_tokens: int | None = None  # larger, after an answer without text
     turns: tuple[Message, ...] = ()  # an answer that does not match its schema, and what is wrong with it
+    is_standard: bool = False  # a call with service tier flex has failed: it does without
     agent: str = ""  # that made its last call
     prefer: int = -1  # the provider that served the last turn of its run; -1: none
     prefixes: tuple[Prefix, ...] = ()  # prefixes of its prompt that others may share, the longest first

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from ..errors import ProviderError, RateLimited
 from ..records import (
+    FLEX,
     Attempt,
     Completion,
     Declined,
@@ -440,13 +441,14 @@ class Scheduler:
         outcome = outcome_of(completion, error) if sent else Outcome.CANCELLED
         usage = completion.usage if completion is not None else (error.usage if error is not None else None)
         limits = completion.limits if completion is not None else (error.limits if error is not None else ())
-        end = CallEnd(outcome, now - started_at, usage, error, limits)
+        factor = self._price_factor(placement, completion)
+        end = CallEnd(outcome, now - started_at, usage, error, limits, factor)
         cost = self.balancer.settle(placement.permit, end, now)
         attempt = Attempt(
             placement.attempt, placement.provider, placement.model, placement.agent, outcome, started_at,
             now - started_at, placement.choice, placement.reasons, placement.forced,
             error.kind if error else "", error.message if error else "", error.status if error else None,
-            usage or Usage(), cost, placement.max_tokens, *self._saved(placement, usage),
+            usage or Usage(), cost, placement.max_tokens, *self._saved(placement, usage, factor),
         )  # fmt: skip
         self._queues.wake_for(self.balancer.registry.by_name[placement.provider].bit)
         if entry is None:
@@ -454,12 +456,19 @@ class Scheduler:
         entry.attempts.append(attempt)
         return Settled(attempt, self._after(entry, placement, completion, error, now))
 
-    def _saved(self, placement: Placement, usage: Usage | None) -> tuple[int, int]:
+    def _price_factor(self, placement: Placement, completion: Completion | None) -> float:
+        """That of the service tier that has served the call, or without an answer of the one asked for."""
+        said = placement.service_tier if completion is None else completion.service_tier
+        if said != FLEX:
+            return 1.0
+        return self.balancer.settings.lookup_model(placement.model).flex or 1.0
+
+    def _saved(self, placement: Placement, usage: Usage | None, factor: float) -> tuple[int, int]:
         """What a prompt cache and a lower price have saved on the cost of a call."""
-        if usage is None or not (usage.cache_read_tokens or usage.cache_write_tokens):
+        if usage is None or (factor == 1.0 and not (usage.cache_read_tokens or usage.cache_write_tokens)):
             return 0, 0
         price = self.balancer.registry.prices.price(placement.provider, placement.model, placement.at)
-        return (0, 0) if price is None else price.charge(usage)[1:]
+        return (0, 0) if price is None else price.charge(usage, factor)[1:]
 
     def _after(
         self, entry: PendingTask, placement: Placement, completion: Completion | None,
@@ -473,6 +482,7 @@ class Scheduler:
         retry = entry.retry
         retry.agent = placement.agent
         if error is not None:
+            retry.is_standard = retry.is_standard or bool(placement.service_tier)
             costed = sum(
                 costs_attempt(a, entry.retry.offered_at, self.balancer.registry) for a in entry.attempts
             )

@@ -391,6 +391,7 @@ class Permit:
     has_begun: bool = False  # part of its answer was delivered
     has_media: bool = False  # its prompt holds images or documents
     embeds: bool = False  # as `Task.embeds`
+    is_flex: bool = False  # with service tier flex: its time and its silence show nothing of the provider
     in_flight: int = 1  # calls to the provider when it was placed, itself included
     seen_from: float | None = (
         None  # when its worker answered again; infinity: it does not; None: it has always

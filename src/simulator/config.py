@@ -82,6 +82,9 @@ class ProviderConfig:
     retry_after_s: float = 1.0
     chunk_tokens: int | None = None  # in a chunk of a stream; None: as the API does
     slow_start_s: float = 30.0  # of the fault `stream_slow_start`
+    flex_models: tuple[str, ...] = ("o3", "o4", "gpt-5", "gpt-6")  # prefixes of models that take it; OpenAI
+    flex_unavailable: float = 0.0  # share of the calls with it that find no room
+    flex_slowness: float = 1.0  # times the latency of other calls
     faults: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[FaultWindow, ...] = ()
     batches: BatchSettings = field(default_factory=BatchSettings)
@@ -185,6 +188,9 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "retry_after_s": lambda value, where: read_number(value, where, 0),
     "chunk_tokens": lambda value, where: read_whole(value, where, 1),
     "slow_start_s": lambda value, where: read_number(value, where, 0),
+    "flex_models": _prefixes,
+    "flex_unavailable": lambda value, where: read_number(value, where, 0, 1),
+    "flex_slowness": lambda value, where: read_number(value, where, 1),
     "faults": _faults,
     "schedule": _schedule,
     "batches": read_batches,

@@ -80,6 +80,7 @@ class Engine:
         # two generators, so that faults depend only on the order in which calls arrive
         self._fault_rng = random.Random(f"faults:{self.seed}:{self.name}")
         self._jitter_rng = random.Random(f"jitter:{self.seed}:{self.name}")
+        self._flex_rng = random.Random(f"flex:{self.seed}:{self.name}")
 
     # -- the course of a call --
 
@@ -114,6 +115,8 @@ class Engine:
     def enter(self, ask: Ask, fault: str | None, headers: dict[str, str]) -> Call:
         """Admit the call and write its answer. `headers` gets those of limits, even if it raises Fail."""
         config, author = self.config, self._author
+        if ask.flex:
+            self._check_flex(ask)
         input_tokens = author.input_tokens(ask, config)
         cache = self._cache_use(ask, input_tokens)
         cost = self._admit(ask, input_tokens, cache, headers)
@@ -125,6 +128,17 @@ class Engine:
         call.headers = headers
         self.stats.admitted_input_tokens += input_tokens
         return call
+
+    def _check_flex(self, ask: Ask) -> None:
+        """Raises Fail where the model does not take the service tier flex, or it has no room now.
+
+        The limits of the account have no part in it.
+        """
+        if not ask.model.startswith(self.config.flex_models):
+            raise refused(f"Flex is not available for the model {ask.model}.", "service_tier")
+        if self._flex_rng.random() < self.config.flex_unavailable:
+            self.stats.flex_refused += 1
+            raise Fail("flex_unavailable", model=ask.model)
 
     def _cache_use(self, ask: Ask, input_tokens: int) -> CacheUse:
         if self.api_format.name == "anthropic" or ask.marks_only:
@@ -175,7 +189,7 @@ class Engine:
         """Count a usable answer, and whether any provider had answered the same prompt before."""
         if call.fault in ("empty", "no_stop_reason") or call.ask.embeds:
             return
-        self.stats.answer(call.ask.model, call.reply.input_tokens, call.reply.output_tokens)
+        self.stats.answer(call.ask.model, call.reply.input_tokens, call.reply.output_tokens, call.ask.flex)
         self.stats.answered_duplicates += self.note_answer(call.digest)
 
     def note_answer(self, digest: int) -> bool:
@@ -184,11 +198,12 @@ class Engine:
         self._answered.add(digest)
         return was_answered
 
-    def delay_factor(self) -> float:
+    def delay_factor(self, ask: Ask) -> float:
         """A lognormal factor for the latency of one call."""
         jitter = self.config.latency.jitter
+        slowness = self.config.flex_slowness if ask.flex else 1.0
         # mean 1, so that the mean latency is what the configuration says
-        return math.exp(self._jitter_rng.gauss(-(jitter**2) / 2, jitter))
+        return slowness * math.exp(self._jitter_rng.gauss(-(jitter**2) / 2, jitter))
 
     def slicer(self, call: Call) -> Slicer:
         """What cuts an answer into the chunks of a stream."""

@@ -28,7 +28,7 @@ def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
     return (
         f'{{"id":"chatcmpl-{ident}","object":"chat.completion","created":{_CREATED},"model":{quoted(ask.model)},'
         f'"choices":[{{"index":0,"message":{message},"logprobs":null,"finish_reason":{finish}}}],'
-        f'"usage":{_usage(reply)},"service_tier":"default","system_fingerprint":"fp_simulated"}}'
+        f'"usage":{_usage(reply)},"service_tier":"{ask.service_tier}","system_fingerprint":"fp_simulated"}}'
     ).encode()
 
 
@@ -88,7 +88,7 @@ class _Chunks:
             "object": "chat.completion.chunk",
             "created": _CREATED,
             "model": ask.model,
-            "service_tier": "default",
+            "service_tier": ask.service_tier,
             "system_fingerprint": "fp_simulated",
         }
         self._head = "data: " + json.dumps(head)[:-1]

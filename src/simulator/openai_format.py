@@ -26,6 +26,7 @@ _TOO_LARGE = (
 )
 _DAILY_LIMIT = 200  # requests a day of the account that `daily_quota` pretends to
 _SPENT = "You exceeded your current quota, please check your plan and billing details."
+_NO_FLEX = "Resource unavailable: flex processing has no capacity for this model now. You are not charged."
 _NO_KEY = "You didn't provide an API key. You need to send it in an Authorization header using Bearer auth."
 _BAD = "invalid_request_error"
 
@@ -42,6 +43,7 @@ _ERRORS: Mapping[str, tuple[int, str, str | None, str | None, str]] = {
     ),
     "rate_limit_bare": (429, "requests", "rate_limit_exceeded", None, "Rate limit reached."),
     "slow_down": (429, "rate_limit_error", "slow_down", None, "Traffic rose too fast. Please slow down."),
+    "flex_unavailable": (429, "resource_unavailable", "resource_unavailable", None, _NO_FLEX),
     "daily_quota": (429, "requests", "rate_limit_exceeded", None, _LIMITED),
     "spend_cap": (429, "insufficient_quota", "organization_spend_limit_exceeded", None, _SPENT),
     "server_error": (

@@ -37,6 +37,19 @@ _FIELDS = frozenset(
 )
 
 
+_SERVICE_TIERS = ("auto", "default", "flex", "priority", "scale")
+
+
+def read_flex(body: Json) -> bool:
+    """Whether a body asks for the service tier flex. Raises Fail for a tier that there is not."""
+    tier = body.get("service_tier")
+    if tier is not None and tier not in _SERVICE_TIERS:
+        raise refused(
+            f"Invalid value: '{tier}'. Supported values are: 'auto', 'default', 'flex'.", "service_tier"
+        )
+    return bool(tier == "flex")
+
+
 def read_chat(body: Json) -> Ask:
     """The request in a body. Raises Fail for what OpenAI refuses."""
     stream = _stream_form(body)
@@ -76,6 +89,7 @@ def read_chat(body: Json) -> Ask:
         extra_tokens=prompt.extra_tokens,
         reasoning=openai_reasoning(body.get("reasoning_effort"), "reasoning_effort"),
         has_effort=body.get("reasoning_effort") is not None,
+        flex=read_flex(body),
     )
 
 

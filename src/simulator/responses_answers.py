@@ -66,7 +66,7 @@ def _response(ask: Ask, ident: str) -> Json:
         "model": ask.model,
         "output": [],
         "reasoning": reasoning,
-        "service_tier": "default",
+        "service_tier": ask.service_tier,
         "usage": None,
         **echoed,
     }

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from .demands import openai_objection
+from .openai_requests import read_flex
 from .openai_tools import BAD_CHOICE, allowed_names, check_length, check_name, checked_schema
 from .prompt import Prompt
 from .reasoning import openai_reasoning
@@ -58,6 +59,7 @@ def read_response(body: Json) -> Ask:
         tools=tools,
         calls_since=prompt.calls_since,
         extra_tokens=prompt.extra_tokens,
+        flex=read_flex(body),
         reasoning=openai_reasoning(effort, "reasoning.effort"),
         has_effort=effort is not None,
         response_to=body,

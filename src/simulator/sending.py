@@ -62,7 +62,7 @@ class Sender:
         latency = self._engine.config.latency
         wait_s = latency.first_token_s + latency.per_token_s * call.reply.output_tokens
         if wait_s > 0:
-            await asyncio.sleep(wait_s * self._engine.delay_factor())
+            await asyncio.sleep(wait_s * self._engine.delay_factor(call.ask))
 
     # -- as a stream --
 
@@ -96,7 +96,7 @@ class Sender:
         config = self._engine.config
         first_s, token_s = config.latency.first_token_s, config.latency.per_token_s
         if first_s + token_s > 0:
-            factor = self._engine.delay_factor()
+            factor = self._engine.delay_factor(call.ask)
             first_s, token_s = first_s * factor, token_s * factor
         if call.fault == "stream_slow_start":
             first_s = config.slow_start_s

@@ -86,8 +86,14 @@ class Ask:
         None  # Anthropic cache_control, OpenAI prompt_cache_breakpoint: (text up to the mark, its characters)
     )
     marks_only: bool = False  # OpenAI: nothing is cached but what is marked
+    flex: bool = False  # OpenAI: with service_tier flex
     integer_enums: bool = False  # Gemini: the client asked for enum-encoding=int
     stream: StreamForm | None = None  # None: the whole answer at once
+
+    @property
+    def service_tier(self) -> str:
+        """OpenAI: the service tier that serves it."""
+        return "flex" if self.flex else "default"
 
     @property
     def has_answer(self) -> bool:

@@ -31,6 +31,8 @@ class Stats:
         self.output_tokens = 0
         self.answered_duplicates = 0
         self.answered: dict[str, list[int]] = {}  # by model: answers, input tokens, output tokens
+        self.flex: dict[str, list[int]] = {}  # the same, of those with service_tier flex alone
+        self.flex_refused = 0
         self.model_list_calls = 0
         self.count_calls = 0
         self.streams = 0
@@ -54,11 +56,12 @@ class Stats:
         self._second(t)[0] += 1
         return self._run
 
-    def answer(self, model: str, input_tokens: int, output_tokens: int) -> None:
+    def answer(self, model: str, input_tokens: int, output_tokens: int, flex: bool) -> None:
         """A sound answer has been given whole."""
-        row = self.answered.setdefault(model, [0, 0, 0])
-        for place, number in enumerate((1, input_tokens, output_tokens)):
-            row[place] += number
+        for counts in (self.answered, self.flex) if flex else (self.answered,):
+            row = counts.setdefault(model, [0, 0, 0])
+            for place, number in enumerate((1, input_tokens, output_tokens)):
+                row[place] += number
 
     def leave(self, run: int, t: float, outcome: str) -> None:
         """A call has ended as `outcome`."""
@@ -80,10 +83,9 @@ class Stats:
             "admitted_input_tokens": self.admitted_input_tokens,
             "output_tokens": self.output_tokens,
             "answered_duplicates": self.answered_duplicates,
-            "answered": {
-                model: dict(zip(("answers", "input_tokens", "output_tokens"), row, strict=True))
-                for model, row in self.answered.items()
-            },
+            "answered": _by_model(self.answered),
+            "flex": _by_model(self.flex),
+            "flex_refused": self.flex_refused,
             "model_list_calls": self.model_list_calls,
             "count_calls": self.count_calls,
             "streams": self.streams,
@@ -100,3 +102,8 @@ class Stats:
         return [
             {"t": t, **dict(zip(names, self._seconds.get(t, (0, 0, 0, 0)), strict=True))} for t in seconds
         ]
+
+
+def _by_model(counts: dict[str, list[int]]) -> dict[str, dict[str, int]]:
+    names = ("answers", "input_tokens", "output_tokens")
+    return {model: dict(zip(names, row, strict=True)) for model, row in counts.items()}

@@ -91,6 +91,7 @@ class TaskDetailAnswer(TaskEntry):
     top_p: float | None
     seed: int | None
     reasoning_effort: str | None
+    service_tier: str | None
     tools: list[dict[str, Any]]
     tool_choice: str | dict[str, Any] | None
     parallel_tool_calls: bool | None

@@ -124,7 +124,7 @@ _REQUEST_DECODERS: dict[str, Callable[[Any], Any]] = {
 
 _PLACED_NAMES = (
     "provider", "model", "group", "tier", "agent", "max_tokens", "choice", "timeout_s", "attempt",
-    "reserved_nanos", "forced", "cache_key", "cached_turns",
+    "reserved_nanos", "forced", "cache_key", "cached_turns", "service_tier",
 )  # fmt: skip
 _OF_TASK = ("row", "batch", "id", "submitter")
 
@@ -165,6 +165,8 @@ def encode_completion(completion: Completion) -> Plain:
         found["request_id"] = completion.request_id
     if completion.parts:
         found["parts"] = [encode_part(part) for part in completion.parts]
+    if completion.service_tier:
+        found["service_tier"] = completion.service_tier
     if completion.raw is not None:
         found["raw"] = completion.raw if isinstance(completion.raw, bytes) else plain_json(completion.raw)
     return found
@@ -182,6 +184,7 @@ def decode_completion(value: Plain) -> Completion:
         value.get("request_id", ""),
         tuple(map(decode_part, value.get("parts", ()))),
         value.get("raw"),
+        value.get("service_tier", ""),
     )
 
 

@@ -90,6 +90,7 @@ def test_which_failures_cost_an_attempt(kind: str) -> None:
         ("RateLimited", Outcome.NEUTRAL),
         ("QuotaExhausted", Outcome.NEUTRAL),
         ("Overloaded", Outcome.FAILED),
+        ("FlexUnavailable", Outcome.NEUTRAL),
         ("ServerError", Outcome.FAILED),
         ("TimedOut", Outcome.UNCERTAIN),
         ("Unreachable", Outcome.FAILED),

@@ -85,6 +85,7 @@ requests = st.builds(
     parameters=st.fixed_dictionaries({"unsent": st.lists(names).map(tuple), "thinking": names}),
     cache_key=texts,
     cached_turns=numbers,
+    service_tier=st.sampled_from(["", "flex"]),
 )
 completions = st.builds(
     Completion,
@@ -97,6 +98,7 @@ completions = st.builds(
     texts,
     parts,
     st.none() | st.binary(max_size=5) | objects,
+    st.sampled_from(["", "flex"]),
 )
 
 

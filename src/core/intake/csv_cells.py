@@ -72,7 +72,7 @@ def _stop(key: str, cell: str) -> Any:
 
 
 _READ: dict[str, Callable[[str, str], Any]] = {
-    **dict.fromkeys(["id", "task_type", "tier", "reasoning_effort", "deadline"], _word),
+    **dict.fromkeys(["id", "task_type", "tier", "reasoning_effort", "service_tier", "deadline"], _word),
     **dict.fromkeys(["max_tokens", "priority", "seed"], _whole),
     **dict.fromkeys(["temperature", "top_p"], _number),
     **dict.fromkeys(["models", "providers", "choices"], _list),

@@ -100,6 +100,7 @@ class TaskFields(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     choices: Annotated[list[Name], Field(min_length=1)] | None = None
+    service_tier: Literal["flex", "standard"] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     tools: Annotated[tuple[Tool, ...] | None, _Written(read_tools, list[ToolFields])] = None
     tool_choice: Annotated[

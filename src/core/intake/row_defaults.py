@@ -29,6 +29,7 @@ class RowDefaults:
     top_p: float | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
+    service_tier: str | None = None
     system: str | None = None
     response_schema: Mapping[str, Any] | None = None
     choices: Names = ()

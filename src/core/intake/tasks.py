@@ -78,6 +78,7 @@ def make_task(
         response_schema=valid.schema_of_answer(),
         agent=valid.agent or "",
         reasoning_effort=valid.reasoning_effort,
+        service_tier=valid.service_tier or "",
         tools=valid.tools or (),
         tool_choice=(valid.tool_choice or "") if valid.tools else "",
         parallel_tool_calls=valid.parallel_tool_calls,

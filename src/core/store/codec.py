@@ -59,12 +59,17 @@ def _tools_of(task: Task) -> dict[str, Any]:
 
 
 def encode_task(task: Task) -> tuple[bytes, str, str]:
-    """`(content hash, preview, body)`. The hash does not cover metadata, line, priority and deadline."""
+    """`(content hash, preview, body)`. The hash covers neither metadata, line, priority and deadline, nor the
+    service tier.
+    """
     request = request_of(task)
     body = dumps(request)
     digest = hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if task.service_tier:
+        request["service_tier"] = task.service_tier
     if task.metadata:
         request["metadata"] = dict(task.metadata)
+    if task.metadata or task.service_tier:
         body = dumps(request)
     return digest, clean(_preview(task.messages)), body if is_clean(body) else json.dumps(request)
 
@@ -86,6 +91,7 @@ def decode_task(body: str | None, **columns: Any) -> Task:
         metadata=request.get("metadata", {}),
         response_schema=request.get("response_schema"),
         reasoning_effort=request.get("reasoning_effort"),
+        service_tier=request.get("service_tier", ""),
         tools=tuple(map(decode_tool, request.get("tools", ()))),
         tool_choice=request.get("tool_choice", ""),
         parallel_tool_calls=request.get("parallel_tool_calls"),

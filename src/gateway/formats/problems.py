@@ -113,6 +113,7 @@ _OF_ERRORS = {
     "RateLimited": ProblemKind.RATE_LIMITED,
     "QuotaExhausted": ProblemKind.QUOTA_SPENT,
     "Overloaded": ProblemKind.OVERLOADED,
+    "FlexUnavailable": ProblemKind.OVERLOADED,
     "ServerError": ProblemKind.PROVIDER_FAILED,
     "TimedOut": ProblemKind.TIMED_OUT,
     "Unreachable": ProblemKind.PROVIDER_FAILED,

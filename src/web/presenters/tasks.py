@@ -275,6 +275,7 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
         "top_p": task.top_p,
         "seed": task.seed,
         "reasoning_effort": task.reasoning_effort,
+        "service_tier": task.service_tier or None,
         "tools": written_tools(task.tools),
         "tool_choice": written_choice(task.tool_choice),
         "parallel_tool_calls": task.parallel_tool_calls,
