@@ -279,8 +279,12 @@ def _fleet_of(setup: Setup, store: Store) -> Callable[[], Awaitable[Fleet]] | No
         )
     from .workers.ray import open_fleet
 
-    namespace = f"{DISTRIBUTION}-{hashlib.sha256(store.place.encode()).hexdigest()[:8]}"
-    return partial(open_fleet, address, namespace)
+    return partial(open_fleet, address, workers_namespace(store))
+
+
+def workers_namespace(store: Store) -> str:
+    """The name under which the workers of a database are found in a cluster."""
+    return f"{DISTRIBUTION}-{hashlib.sha256(store.place.encode()).hexdigest()[:8]}"
 
 
 def drain_node(wait_s: float) -> Drained:

@@ -1,10 +1,16 @@
 """Calls to providers, from placement to settlement.
 
     placed --reserve its cost--> reserved --leading?--> sent --answer or error--> settled --stored--> released
+                                     |
+                                     +--late--> placed anew
 
 Every call passes a `CallGate`, those of tasks and canary calls alike: it leaves only after its cost is on the
 disk and while this orchestrator leads, and it is settled once. A call that was sent and has no answer may
 have been billed, so it is settled as uncertain.
+
+Limits count a call when it is placed. Where the database is away for some seconds, calls wait for their
+reservations meanwhile, and all together they would exceed the limits when it is back. So a call that has
+waited for LATE_S is not sent but placed anew, once: where reservations always take so long it goes at last.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from .supervisor import Supervisor
 from .task_ends import TaskEnds
 
 log = logging.getLogger(__name__)
+LATE_S = 1.0
 GIVEN_UP = "abandoned: no reply within the expected time"
 
 
@@ -71,6 +78,7 @@ class CallGate:
     ) -> None:
         self._scheduler, self._budget_keeper, self._leadership = scheduler, budget_keeper, leadership
         self._now = now
+        self._placed_anew: set[tuple[str, str]] = set()  # batch and id of tasks whose last call was late
 
     def open(self, placement: Placement) -> Call:
         """A call that is about to be made."""
@@ -84,10 +92,21 @@ class CallGate:
         try:
             await self._budget_keeper.reserve(call.placement, call.worker)
             await self._leadership.permission()
+            if self._is_late(call):
+                return
             call.sent, call.started_at = True, self._now()
             call.completion = await answer(call.placement)
         except ProviderError as error:
             call.error = error
+
+    def _is_late(self, call: Call) -> bool:
+        """Whether it has waited too long, and its task's last call has not: then it is placed anew."""
+        task = (call.placement.task.batch, call.placement.task.id)
+        if task in self._placed_anew or self._now() - call.started_at < LATE_S:
+            self._placed_anew.discard(task)
+            return False
+        self._placed_anew.add(task)
+        return True
 
     def adopt(self, call: Call, age_s: float) -> None:
         """An earlier leader has sent this call, and reserved its cost, `age_s` ago."""

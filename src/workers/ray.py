@@ -162,8 +162,8 @@ class RayPort:
 class RayFleet:
     """The workers of one namespace of a cluster. For one event loop."""
 
-    def __init__(self, ray: Any, address: str, namespace: str) -> None:
-        self._ray, self._address, self._namespace = ray, address, namespace
+    def __init__(self, ray: Any, address: str, namespace: str, actor: type[RayWorker]) -> None:
+        self._ray, self._address, self._namespace, self._actor = ray, address, namespace, actor
         self._joined = False
         self._failures: tuple[type[Exception], ...] = (ray.exceptions.RayError,)
         self._starting: dict[str, tuple[Any, Any]] = {}  # handle and greeting, by name
@@ -243,7 +243,7 @@ class RayFleet:
             "max_task_retries": 0,
             "max_concurrency": MESSAGES_AT_ONCE,
         }
-        actor = self._ray.remote(RayWorker).options(**options).remote(name)
+        actor = self._ray.remote(self._actor).options(**options).remote(name)
         self._greet(name, actor)
 
     def _greet(self, name: str, actor: Any) -> None:
@@ -270,8 +270,10 @@ class RayFleet:
             log.error("a worker can't start %s", problem, extra={"action": "workers"})
 
 
-async def open_fleet(address: str, namespace: str) -> RayFleet:
+async def open_fleet(address: str, namespace: str, actor: type[RayWorker] = RayWorker) -> RayFleet:
     """Join the Ray cluster at `address`, HOST:PORT or `auto`: the one of this machine's Ray node.
+
+    `actor`: what is started where a worker is missing.
 
     Raises ConfigError where that can't be done: no Ray, no cluster, another version of Ray or Python.
     """
@@ -279,7 +281,7 @@ async def open_fleet(address: str, namespace: str) -> RayFleet:
     ray = await run_in_thread(import_ray, "ray")
     if address != "auto":
         await _check_listening(address)
-    fleet = RayFleet(ray, address, namespace)
+    fleet = RayFleet(ray, address, namespace, actor)
     joining = asyncio.create_task(run_in_thread(fleet.join, "ray"))
     done, _ = await asyncio.wait([joining], timeout=JOIN_S)
     if not done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,19 @@ PROVIDERS = ("anthropic", "openai", "gemini")
 LONG = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
 QUICK = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}}
 LEASE_S = 2.0
+RUN = ("run", "tasks.jsonl", "-o", "results.jsonl", "--yes")
 TOML = f"""
 [workers]
 fall_back = %s
 [pool]
 lease_s = {LEASE_S}
 """
+
+
+def limited(per_minute: float, names: Sequence[str] = PROVIDERS) -> str:
+    """Settings of a leader that calls each provider so often at most, a second's worth of it at once."""
+    limits = f"requests_per_minute = {per_minute}\nburst_s = 1\n"
+    return "".join(f"[providers.{name}.limits]\n{limits}" for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,19 @@ class Counts:
 
 
 class Stage:
-    """So many tasks, over a database that other stages may have used."""
+    """So many tasks, over a database that other stages may have used. `toml`: settings of the leader."""
 
     def __init__(
-        self, cluster: RayCluster, simulator: SimulatorProcess, folder: Path, database: str, tasks: int
+        self,
+        cluster: RayCluster,
+        simulator: SimulatorProcess,
+        folder: Path,
+        database: str,
+        tasks: int,
+        toml: str = "",
     ) -> None:
         self.cluster, self.simulator, self.folder = cluster, simulator, folder
+        self._toml = toml
         self.environ = {**cluster.environ, "DATABASE_URL": database}
         self.ids = [f"{folder.name}-{n}" for n in range(tasks)]
         write_rows(
@@ -62,14 +76,32 @@ class Stage:
         self.simulator.reset()
 
     @contextmanager
-    def leader(self, *, fall_back: bool = False, **environ: str) -> Iterator[Script]:
+    def leader(self, *options: str, fall_back: bool = False, **environ: str) -> Iterator[Script]:
         """`run` on the file of tasks, with the workers of the cluster."""
-        (self.folder / "own.toml").write_text(TOML % str(fall_back).lower())
-        words = [
-            str(self.cluster.python), str(ORCHESTRATOR), "run", "tasks.jsonl", "-o", "results.jsonl", "--yes",
-            "--config", "own.toml", "--workers", f"ray:{self.cluster.address}", "--log-level", "info",
-        ]  # fmt: skip
-        command = f"exec {shlex.join(words)}"
+        with self._script(*RUN, *self._workers, *options, fall_back=fall_back, **environ) as script:
+            yield script
+
+    @contextmanager
+    def server(self, *options: str) -> Iterator[Script]:
+        """A server with the workers of the cluster."""
+        with self._script("--yes", "--no-gateway", *self._workers, *options) as script:
+            yield script
+
+    @contextmanager
+    def client(self) -> Iterator[Script]:
+        """`run` on the file of tasks, which a server answers."""
+        with self._script(*RUN) as script:
+            yield script
+
+    @property
+    def _workers(self) -> tuple[str, str]:
+        return "--workers", f"ray:{self.cluster.address}"
+
+    @contextmanager
+    def _script(self, *arguments: str, fall_back: bool = False, **environ: str) -> Iterator[Script]:
+        (self.folder / "own.toml").write_text(TOML % str(fall_back).lower() + self._toml)
+        words = [str(self.cluster.python), str(ORCHESTRATOR), *arguments]
+        command = f"exec {shlex.join([*words, '--config', 'own.toml', '--log-level', 'info'])}"
         with Script(cwd=self.folder, env={**self.environ, **environ}, command=command) as script:
             yield script
 
@@ -121,3 +153,10 @@ class Stage:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query finds in the database."""
         return rows_of(self.environ, self.folder, query)
+
+
+def check(stage: Stage, *, lost: int = 0) -> None:
+    """Every task is answered once, and at most so many calls were made beyond one for each."""
+    counts = stage.counts()
+    assert counts == Counts(0, 0, 0, 0, counts.extra_calls), counts
+    assert 0 <= counts.extra_calls <= lost, counts
