@@ -62,6 +62,7 @@ from ..formatting import duration
 from ..steady import steady
 from .lease_watch import LOOK_S, LeaseWatch
 from .store import HostLock, Identity, Leader, OrchestratorRow, Store
+from .store.standbys import SIGN_S
 
 log = logging.getLogger(__name__)
 RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out
@@ -152,6 +153,7 @@ class Leadership:
         self._valid_until = 0.0
         self._ending = threading.Event()
         self._keeper: threading.Thread | None = None
+        self._signed_at = -math.inf  # when it said last that it stands by
 
     @property
     def incarnation(self) -> str:
@@ -196,10 +198,15 @@ class Leadership:
         """
         if self._epoch is not None:
             return
-        if self._lock is not None:
-            self._acquire_lock(self._lock, standby, say)
-        else:
-            self._acquire_lease(standby, say)
+        try:
+            if self._lock is not None:
+                self._acquire_lock(self._lock, standby, say)
+            else:
+                self._acquire_lease(standby, say)
+        finally:
+            if self._signed_at > -math.inf:
+                with suppress(StoreError):
+                    self.store.standbys.leave(self.incarnation)
 
     def _acquire_lock(self, lock: HostLock, standby: bool, say: Callable[[str], None]) -> None:
         waits = False
@@ -210,6 +217,7 @@ class Leadership:
             if not waits:
                 say(f"standby: waiting for {leader.name}; takes over when that process ends")
                 waits = True
+            self._sign()
             time.sleep(LOOK_AT_LOCK_S)
         try:
             self._epoch = self.store.leadership.take(self.me)
@@ -238,9 +246,18 @@ class Leadership:
             if not standby and self._watch.has_renewed(leader, began):
                 raise StoreError(refusal(leader))
             notice.give(leader, self._clock())
+            if standby:
+                self._sign()
             time.sleep(LOOK_S)
         if notice.given:
             say("standby: taking over" if standby else "the last orchestrator has ended; taking over")
+
+    def _sign(self) -> None:
+        """Let people see that it stands by. It takes over just as well where that can't be written."""
+        if self._clock() - self._signed_at >= SIGN_S:
+            self._signed_at = self._clock()
+            with suppress(StoreError):
+                self.store.standbys.sign(self.me)
 
     def _try_to_take(self) -> tuple[Leader, bool]:
         """The current leader, and whether this orchestrator leads now."""

@@ -170,9 +170,13 @@ def test_a_standby_waits_and_names_the_leader(stored: Store) -> None:
             time.sleep(0.01)
         assert f"waiting for process {os.getpid()} on {socket.gethostname()}" in said[0]
         assert not second.may_place
+        while not (seen := stored.standbys.present()):
+            time.sleep(0.01)
+        assert [(each.host, each.pid) for each in seen] == [(socket.gethostname(), os.getpid())]
         first.release()
         waiting.join(10)
         assert second.may_place
+        assert stored.standbys.present() == ()
     assert said[1:] == ["standby: taking over"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from src.core.store import Leader, OrchestratorRow, Store
+from src.core.store import Identity, Leader, OrchestratorRow, Store
 from src.core.suggestions import prices_of_traffic, weights_by_price
 from src.core.virtual_pool import VirtualPool
 from src.records import ErrorCount, Event, LimitGauge, LimitSource, ProviderCondition, WorkerSnapshot
@@ -57,6 +57,18 @@ def test_workers_are_shown_with_what_they_do(client: FlaskClient, store: Store, 
             "done": 1_234, "cpu_s": 61.0,
         }
     ]  # fmt: skip
+
+
+def test_orchestrators_that_stand_by_are_shown(client: FlaskClient, store: Store) -> None:
+    store.standbys.sign(Identity("next-1", 4_242, "<other>", 10.0))
+    page = client.get("/provider-status").text
+    card = page[page.index('id="workers"') :]
+    assert "Process 4242 on &lt;other&gt; stands by" in card[: card.index("</section>")]
+    (shown,) = client.get("/api/providers/status").json["standbys"]
+    assert (shown["host"], shown["pid"]) == ("<other>", 4_242) and 0.0 <= shown["seen_ago_s"] < 5.0
+    store.standbys.leave("next-1")
+    context_of(client).cache.forget()
+    assert client.get("/api/providers/status").json["standbys"] == []
 
 
 def test_the_age_of_the_lease_is_shown_where_there_is_one(filled: FilledState) -> None:

@@ -18,6 +18,7 @@ A `Store` has one component for each duty, all over one `Database`:
     reports        counts, batches, usage, summaries, samples for forecasts
     orchestrators  register, send heartbeats, reserve the cost of calls, retire
     leadership     the orchestrator that leads, and its epoch
+    standbys       the orchestrators that wait for the lead, for people to see
     controls       settings and commands
     events         the log of events
     learned_state  what was learned about providers
@@ -101,6 +102,7 @@ from .search import Search, SearchProgress
 from .search_index import SearchIndex
 from .search_text import terms_of
 from .selection import TaskSelection
+from .standbys import Standby, Standbys
 from .sums import CallSums, SavedParts, Summary, TaskSums, TierSavings, UsageRow
 from .tasks import Tasks
 from .transitions import Transitions
@@ -134,6 +136,7 @@ class Store:
         self.reports = Reports(database, ids, loader)
         self.orchestrators = Orchestrators(database, ids, transitions)
         self.leadership = LeadershipRow(database)
+        self.standbys = Standbys(database)
         self.controls = Controls(database, ids)
         self.events = Events(database)
         self.learned_state = LearnedState(database)
@@ -192,6 +195,7 @@ class Store:
 
 __all__ = [
     "DEFERS",
+    "Standby",
     "Store",
     "DUPLICATES_AT_ONCE",
     "AddReport",

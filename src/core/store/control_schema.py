@@ -42,6 +42,15 @@ leadership = Table(
     Column("gateway_url", Text, nullable=False, server_default=""),  # the holder's; empty: it has none
 )
 
+standbys = Table(  # for people; no row of it decides anything
+    "standbys",
+    metadata,
+    Column("incarnation", Text, primary_key=True),
+    Column("pid", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("seen_at", Float(53), nullable=False),  # by the database's clock
+)
+
 cost_reservations = Table(  # what calls may cost at most, stored before they are made
     "cost_reservations",
     metadata,

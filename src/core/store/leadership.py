@@ -44,7 +44,7 @@ class LeadershipRow:
     def leader(self) -> Leader:
         """The leader, and whether it is alive: it holds the lock, or has renewed its lease in time."""
         lock = self.host_lock
-        clock = sa.literal(0.0) if lock is not None else _database_clock()
+        clock = sa.literal(0.0) if lock is not None else database_clock()
         # The columns that every schema with this table has: a migration asks, too.
         known = (each for each in schema.leadership.c if each is not _L.gateway_url)
         query = sa.select(*known, clock.label("clock")).where(_THE_ROW)
@@ -114,9 +114,9 @@ class LeadershipRow:
         self._database.demand(None)
 
     def _clock(self) -> Any:
-        return 0.0 if self._database.is_sqlite else _database_clock()
+        return 0.0 if self._database.is_sqlite else database_clock()
 
 
-def _database_clock() -> sa.ColumnElement[float]:
+def database_clock() -> sa.ColumnElement[float]:
     """Epoch seconds by the database's clock, the only one that all hosts share."""
     return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float(53))

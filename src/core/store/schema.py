@@ -63,6 +63,7 @@ from .control_schema import (
     orchestrators,
     settings,
     snapshots,
+    standbys,
 )
 from .provider_batch_schema import (
     batch_reservations,
@@ -87,7 +88,7 @@ from .rollup_schema import (
 )
 from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0012"  # the newest migration; a test compares it with the scripts
+REVISION = "0013"  # the newest migration; a test compares it with the scripts
 
 batches = Table(
     "batches",
@@ -297,6 +298,7 @@ __all__ = [
     "settings",
     "snapshots",
     "stale_results",
+    "standbys",
     "task_counts",
     "task_minutes",
     "task_streams",

@@ -95,6 +95,7 @@ def _pool_view(context: AppContext) -> PoolView:
         offline_since=shown.offline_since if live else None,
         rows_in_flight=shown.rows_in_flight if live else (),
         workers=_workers(shown, live),
+        standbys=context.store.standbys.present(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...core.store import Standby
 from ...formatting import humanise
 from ...records import ErrorCount, ProviderCondition, WaitingFor, WorkerSnapshot
 from ...refusal_text import wait_text
@@ -155,6 +156,7 @@ class PoolView:
     offline_since: float | None
     rows_in_flight: tuple[int, ...]  # of the store: tasks whose call has left
     workers: tuple[WorkerSnapshot, ...] = ()  # empty: the orchestrator makes all calls
+    standbys: tuple[Standby, ...] = ()
 
     @property
     def refresh_s(self) -> int:

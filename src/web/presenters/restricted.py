@@ -30,6 +30,7 @@ def _without_names(view: PoolView) -> PoolView:
         orchestrator=replace(view.orchestrator, batch="", host="", pid=None),
         rows_in_flight=(),
         workers=(),
+        standbys=(),
         providers=tuple(replace(each, errors=()) for each in view.providers),
         waiting_for=tuple(w for w in view.waiting_for if w.budget_scope not in _OF_OTHERS),
     )
