@@ -66,3 +66,24 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path, api: st
     assert answers == sum(batch["answered"] + batch["late"] for batch in there)
     booked = booked_nanos(tmp_path)
     assert booked == sum(batch["cost_nanos"] for batch in there) > 0
+
+
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_a_batch_whose_creation_was_not_answered_is_found_after_a_kill(tmp_path: Path, api: str) -> None:
+    with SimulatorProcess.start(simulator_of()) as simulator:
+        simulator.batch_fault(api, "create_silence")
+        write_rows(tmp_path / "tasks.jsonl", rows(ROWS, providers=[api]))
+        command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
+        env = live_environment(simulator.base_urls)
+        with Script(*command, cwd=tmp_path, env=env) as running:
+            while not simulator.stats()[api]["batches"]["created"]:
+                running.pause()
+            running.kill()
+        (killed,) = batches_of(tmp_path)
+        done = run_script(*command, cwd=tmp_path, env=env, timeout_s=120)
+        assert done.process.returncode == 0, done.err
+        answered_once(tmp_path, ROWS)
+        stats = simulator.stats()[api]
+    (batch,) = batches_of(tmp_path)
+    assert (killed["state"], batch["state"]) == ("creating", "collected")
+    assert (stats["batches"]["created"], stats["batches"]["paid_twice"], stats["calls"]) == (1, 0, 0)
