@@ -30,7 +30,7 @@ WHOLE = ("", "stream_bytes", "stream_slow_start", "stream_huge")
 BROKEN = ("stream_cut", "stream_unterminated", "stream_error", "stream_stall", "malformed", "reset_midway")
 ODD_ENDS = ("length", "content_filter", "no_stop_reason", "empty")
 PROMPT: Any = [{"role": "user", "content": "Name three rivers and say where they are."}]
-SLOW_S, STALL_S, WITHIN_S = 2.0, 1.0, 15.0
+SLOW_S, STALL_S, WITHIN_S = 0.5, 1.0, 15.0
 PROVIDER_TOML = """
 [providers.{name}]
 stall_timeout_s = {stall_s}

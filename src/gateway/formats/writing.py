@@ -14,7 +14,7 @@ from ...records import Completion, FinishReason
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Some clients split a stream at these too, which JSON leaves as they are.
-_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _LONGEST_ID = 40  # OpenAI Chat Completions takes no longer ids of calls, the others do
 
@@ -24,14 +24,22 @@ def json_bytes(value: Any) -> bytes:
     text = _encode(value)
     if text.isascii():
         return text.encode("ascii")
-    return text.translate(_LINE_ENDS).encode("utf-8", "replace")
+    return _on_one_line(text).encode("utf-8", "replace")
 
 
 def quoted(text: str) -> bytes:
     """A JSON string: `json_bytes` for the hot path."""
     if text.isascii():
         return encode_basestring(text).encode("ascii")
-    return encode_basestring(text).translate(_LINE_ENDS).encode("utf-8", "replace")
+    return _on_one_line(encode_basestring(text)).encode("utf-8", "replace")
+
+
+def _on_one_line(text: str) -> str:
+    """JSON whose line ends are escaped. Not `str.translate`, which takes 0.4 us for each character."""
+    for end, escaped in _LINE_ENDS.items():
+        if end in text:
+            text = text.replace(end, escaped)
+    return text
 
 
 def named_event(name: str, data: Any) -> bytes:
