@@ -18,7 +18,7 @@ from aiohttp import web
 from ..answer_schema import check_schema
 from ..core.direct import run_batch
 from ..core.task_ends import contents_kept
-from ..errors import InputError
+from ..errors import InputError, ModelUnavailable, NoRoute
 from ..records import GENERAL, Task
 from .answers import CALLER, REQUEST_ID, body_response
 from .asked import Asked, answer_headers
@@ -31,8 +31,8 @@ from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
 from .formats.responses import RESPONSES
 from .guard import Caller
-from .names import ModelChoice, choose_embedder
-from .problems import not_leading
+from .names import ModelChoice, choose_embedder, meant
+from .problems import not_leading, problem
 from .requests import RequestOptions, request_options
 from .streaming import Stream
 
@@ -81,10 +81,21 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
         answer = await pool.direct.ask(
             asked.task, run=asked.run, idempotency_key=asked.options.idempotency_key
         )
+    except (ModelUnavailable, NoRoute) as error:
+        raise _explained(error, found.model, context) from error
     finally:
         del context.open_requests[asked.task.id]
     content = form.answer(asked.request, asked.served(answer.placement.model), answer.completion)
     return body_response(content, headers=answer_headers(asked, answer))
+
+
+def _explained(error: ModelUnavailable | NoRoute, model: str, context: GatewayContext) -> FormatError:
+    """The error with the names that were probably meant. A provider that invented an API gets any model of
+    its kind, so that only the provider, or a missing price, shows that a name is misspelt.
+    """
+    found = problem(error)
+    text = meant(model, context.settings, context.called)
+    return FormatError.of(replace(found, message=f"{found.message}; {text}") if text else found)
 
 
 def _check_schema(schema: Mapping[str, Any]) -> None:

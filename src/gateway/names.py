@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from ..errors import nearest
+from ..errors import hint
 from ..records import EMBEDDINGS
 from ..settings import TIERS, Settings
 from .formats.base import FormatError
@@ -88,10 +88,17 @@ def _unknown(name: str, settings: Settings, called: Collection[str]) -> str:
     if elsewhere := [each for each in settings.left_by([name], ()) if each not in called]:
         reasons = "; ".join(f"{each}: {settings.providers[each].why_not_configured}" for each in elsewhere)
         return f"no provider that can be called serves the model {shown} ({reasons})"
-    known = list(dict.fromkeys(each for each, _ in listed(settings, called)))
-    near = nearest(name, known)
-    meant = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
-    return f"no provider serves the model {shown}; {meant}"
+    return f"no provider serves the model {shown}; {hint(name, _names(settings, called))}"
+
+
+def meant(name: str, settings: Settings, called: Collection[str]) -> str:
+    """What to add to an error that may come from a misspelt `name`; empty if it is a name of the settings."""
+    known = _names(settings, called)
+    return "" if name in known else hint(name, known)
+
+
+def _names(settings: Settings, called: Collection[str]) -> list[str]:
+    return list(dict.fromkeys(each for each, _ in listed(settings, called)))
 
 
 def listed(settings: Settings, called: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from ..errors import (
     WaitingLimit,
     Withdrawn,
 )
+from ..records import RefusalKind
 from ..refusal_text import exclusions_text
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind, problem_of
@@ -44,11 +45,12 @@ def problem(error: RequestDeclined | ProviderError | FormatError) -> Problem:
     elif isinstance(error, NoRoute):
         reasons = exclusions_text(error.reasons)
         text = f"no provider can serve this request: {reasons}" if reasons else text
+        if any(each.kind == RefusalKind.MODEL_UNAVAILABLE for each in error.reasons):
+            return Problem(ProblemKind.MODEL_NOT_FOUND, text)  # as the calls that showed it were answered
     return Problem(_KINDS[type(error)], text, retry_after_s=retry_after_s)
 
 
 def not_leading() -> FormatError:
     """The refusal while this process does not place requests."""
-    refused = FormatError("the orchestrator is starting, ending or on standby", kind=ProblemKind.UNAVAILABLE)
-    refused.problem = Problem(ProblemKind.UNAVAILABLE, str(refused), retry_after_s=RETRY_AFTER_S)
-    return refused
+    text = "the orchestrator is starting, ending or on standby"
+    return FormatError.of(Problem(ProblemKind.UNAVAILABLE, text, retry_after_s=RETRY_AFTER_S))

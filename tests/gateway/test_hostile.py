@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -234,3 +235,28 @@ async def test_a_new_connection_is_closed_where_all_others_are_busy() -> None:
         assert [await client.answer() for client in busy] == [b"HTTP/1.1 200 OK"] * 2
         for client in (*busy, third):
             client.writer.close()
+
+
+# ------------------------------------------------------------------ bodies
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/embeddings"])
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
+def test_a_body_above_the_limit_is_a_413_before_it_is_whole(
+    gateway: Served, path: str, declared: bool
+) -> None:
+    """One that says its size is refused before a byte of it, another one at the limit: memory is bounded."""
+    place = urlsplit(gateway.url)
+    piece, limit, sent = b" " * 1_000_000, 32_000_000, 0
+    size = "Content-Length: 900000000" if declared else "Transfer-Encoding: chunked"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{size}\r\n\r\n"
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=60) as connection:
+        connection.sendall(head.encode())
+        while not declared and sent <= limit:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            sent += len(piece)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 413
+        found = json.loads(answer.read())
+    assert "32 MB" in found["error"]["message"] and ("type" in found) == (path == "/v1/messages")

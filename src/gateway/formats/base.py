@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ...messages import Message, Tool
 from ...records import Completion, Native
@@ -67,6 +67,13 @@ class FormatError(Exception):
     ) -> None:
         super().__init__(message)
         self.problem = Problem(kind, message, param=param, code=code)
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """The refusal that is answered with `problem`."""
+        found = cls(problem.message)
+        found.problem = problem
+        return found
 
 
 class StreamWriter(Protocol):
