@@ -1,6 +1,6 @@
 """Direct requests: tasks that the scheduler places without a detour through the database.
 
-    ask --offer--> scheduler --placements--> calls --answer--> whoever asked
+    ask --offer--> scheduler --placements--> calls --answer--> caller
                                                 +-----------> result writer --one transaction--> store
 
 A request waits its turn, fair between submitters and beside the batches. Its answer is delivered before its

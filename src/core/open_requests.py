@@ -1,4 +1,4 @@
-"""Direct tasks that have not ended, with those who wait for their answers.
+"""Direct tasks that have not ended, with the futures of their answers.
 
     opened --> waiting <--> called --> ended         each end resolves `answer` once
 

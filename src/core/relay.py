@@ -1,4 +1,4 @@
-"""Hands the events of a streamed answer to whoever reads it.
+"""Relays the events of a streamed answer to its reader.
 
 An event goes out at once, and waits as long as its reader does. Where more than `MANY` come within `JOIN_S`,
 from a fast provider or after a wait for a slow reader, the further ones are held until that time is over and
@@ -85,7 +85,7 @@ class Relay:
     async def _begin(self) -> None:
         try:
             await self._delivery.begin(self._placement)
-        except Exception as error:  # whatever it is, nobody reads the answer
+        except Exception as error:  # whatever it is, the answer has lost its reader
             self.failure = error
             raise ReaderGone from error
 

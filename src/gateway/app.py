@@ -1,4 +1,4 @@
-"""The application: its routes, who may use them, and the shape of every error.
+"""The application: its routes, the roles that may use them, and the shape of every error.
 
     request -> shield -> guard (headers only) -> route -> body -> answer
                                         at a standby: -> leader -> answer

@@ -43,7 +43,7 @@ class Asked:
 
 
 def answer_headers(asked: Asked, answer: DirectAnswer) -> dict[str, str]:
-    """Who answered, what it cost, how long it waited."""
+    """Headers of an answer: provider, model, cost, attempts and wait."""
     found = placement_headers(asked, answer.placement, answer.attempts, answer.waited_s)
     if answer.cost_nanos is not None:
         found["x-orchestrator-cost-usd"] = usd(answer.cost_nanos)
@@ -51,7 +51,7 @@ def answer_headers(asked: Asked, answer: DirectAnswer) -> dict[str, str]:
 
 
 def placement_headers(asked: Asked, placement: Placement, attempts: int, waited_s: float) -> dict[str, str]:
-    """What is known when an answer begins."""
+    """The headers that are known when an answer begins."""
     found = {
         "x-orchestrator-provider": placement.provider,
         "x-orchestrator-model": placement.model,

@@ -97,7 +97,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
     if _is_deep(value):
         raise FormatError(f"the body nests more than {MAX_DEPTH} objects and lists")
     if _HALF.search(content) and not _is_unicode(value):
-        raise FormatError("the body has half of a surrogate pair in a string, which is no text")
+        raise FormatError("a string in the body has an unpaired surrogate")
     return value
 
 

@@ -7,7 +7,8 @@
 request decides it but its path. A published address on loopback is used on the leader's own machine alone.
 
 **Once.** `Via` names every gateway that a request has passed. A gateway refuses what it has sent itself
-(`guard.py`), and a standby what another standby has passed on: then nobody leads, or two names lead to one.
+(`guard.py`), and a standby what another standby has passed on: then no process leads, or two names lead to
+one.
 
 **Headers** that concern one connection stay on it (RFC 9110, section 7.6.1).
 

@@ -33,7 +33,7 @@ CORS_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request."""
+    """The sender of a request."""
 
     name: str
     role: Role

@@ -56,7 +56,7 @@ async def model(request: web.Request) -> web.Response:
 
 
 def _owner(name: str, context: GatewayContext) -> str:
-    """Who serves the model `name`. Raises FormatError for an unknown one."""
+    """The provider that serves the model `name`. Raises FormatError for an unknown one."""
     known = dict(listed(context.settings, context.called))
     if name in known:
         return known[name]

@@ -102,7 +102,7 @@ def _names(settings: Settings, called: Collection[str]) -> list[str]:
 
 
 def listed(settings: Settings, called: Collection[str]) -> Iterator[tuple[str, str]]:
-    """`(name, who serves it)`: every name of the settings. Other names of a provider's models work too."""
+    """`(name, owner)`: every name of the settings. Other names of a provider's models work too."""
     for name in (AUTO, *TIERS):
         yield name, "orchestrator"
     pairs = [

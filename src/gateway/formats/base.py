@@ -3,7 +3,7 @@
     read(body, headers)                  -> CallerRequest, or FormatError: what the real API would refuse
     answer(request, served, completion)  -> the body of a 200
     stream(request, served)              -> StreamWriter: `event` for each StreamEvent, then `end`
-    error(problem), status(problem), error_headers(problem)   -> the answer that tells what went wrong
+    error(problem), status(problem), error_headers(problem)   -> the error response
 
 Everything here is pure: the id and the time of an answer are passed in as `Served`.
 """

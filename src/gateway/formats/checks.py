@@ -36,7 +36,7 @@ class Checks(ABC):
 
     @abstractmethod
     def wrong_value(self, where: str, value: object, allowed: Iterable[str]) -> FormatError:
-        """A value that is none of those allowed."""
+        """A value that is not allowed."""
 
     @abstractmethod
     def out_of_range(self, where: str, value: float, low: float, high: float) -> FormatError:

@@ -12,7 +12,7 @@ from .writing import json_bytes
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A name that a request may have as its `model`. `owner`: who serves it."""
+    """A name that a request may have as its `model`. `owner`: the provider, or `orchestrator`."""
 
     id: str
     owner: str

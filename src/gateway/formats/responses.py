@@ -229,7 +229,7 @@ class _Events(Writer):
         return found + self._sealed(item)
 
     def _sealed(self, item: Json) -> bytes:
-        """An item of reasoning that nobody reads."""
+        """An item of reasoning without a summary."""
         added = {"output_index": len(self._output), "item": {**item, "encrypted_content": None}}
         return self._event("response.output_item.added", added) + self._done(item)
 

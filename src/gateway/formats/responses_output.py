@@ -146,7 +146,10 @@ def items_of(parts: Sequence[ContentPart], served: Served, *, shown: bool, cut: 
 
 
 def _groups(parts: Sequence[ContentPart], *, shown: bool) -> Iterator[list[ContentPart]]:
-    """The parts of one item each: texts in a row are one message. Thoughts that nobody reads are left out."""
+    """The parts of one item each: texts in a row are one message.
+
+    Reasoning that is neither shown nor sealed is left out.
+    """
     texts: list[ContentPart] = []
     for part in parts:
         if isinstance(part, Text):

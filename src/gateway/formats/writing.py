@@ -20,7 +20,7 @@ _LONGEST_ID = 40  # OpenAI Chat Completions takes no longer ids of calls, the ot
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON in UTF-8, without what no text may hold: halves of surrogate pairs."""
+    """JSON in UTF-8; unpaired surrogates become question marks."""
     text = _encode(value)
     if text.isascii():
         return text.encode("ascii")
