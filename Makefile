@@ -46,7 +46,7 @@ clients-test:
 
 cluster-test:
 	$(SETUP) dev
-	@$(BIN)/python -m pytest -q -m cluster tests/cluster $(ARGS)
+	@$(BIN)/python -m pytest -q -m cluster -n 2 --dist loadfile tests/cluster $(ARGS)
 
 bench:
 	$(SETUP) test

@@ -64,7 +64,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         done = subprocess.run(
             [cluster.python, "-m", CLIENT, "ask", address or cluster.address, str(workers), str(calls)],
             cwd=tmp_path_factory.getbasetemp(), env={**cluster.environ, **environ}, capture_output=True,
-            text=True, timeout=120, check=False,
+            text=True, timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr, done.stderr

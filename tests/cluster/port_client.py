@@ -20,7 +20,7 @@ from src.workers.port import PROTOCOL, Port, WorkerUnreachable
 from src.workers.ray import RayFleet, open_fleet
 
 NAMESPACE = "test"
-READY_S = 60.0
+READY_S = 120.0
 LOOK_S = 0.5
 
 

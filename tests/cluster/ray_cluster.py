@@ -28,7 +28,7 @@ from typing import Self
 from tests.helpers import ROOT, child_environment
 
 LOCK = ROOT / "requirements" / "ray.lock"
-READY_S = 60.0
+READY_S = 120.0
 TOKEN = "a-token-of-the-test-cluster-0123456789"
 STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MB
 
