@@ -53,6 +53,13 @@ def batches_of(folder: Path) -> list[dict[str, Any]]:
             return []
 
 
+def kinds_of_events(folder: Path) -> set[str]:
+    """The kinds of events of batches."""
+    with closing(sqlite3.connect(folder / "state" / "live.db")) as database:
+        found = database.execute("SELECT DISTINCT kind FROM events WHERE kind LIKE 'batch%'")
+        return {kind for (kind,) in found}
+
+
 def answered_once(folder: Path, count: int = ROWS) -> list[dict[str, Any]]:
     found = read_rows(folder / "out.jsonl")
     assert sorted(row["id"] for row in found) == sorted(f"r{n}" for n in range(count))
@@ -98,6 +105,8 @@ def test_rows_that_fail_or_expire_in_a_batch_are_answered_live(tmp_path: Path) -
         live = sum(simulator.stats()[api]["calls"] for api in API_FORMATS)
         assert billed(simulator) + live >= ROWS
         assert 0 < live < ROWS
+    ends = {"batch_expired" if batch["unanswered"] else "batch_ended" for batch in batches_of(tmp_path)}
+    assert kinds_of_events(tmp_path) == {"batch_created", *ends}
 
 
 def test_without_a_deadline_nothing_goes_to_a_batch(tmp_path: Path) -> None:
@@ -163,7 +172,7 @@ def test_rows_whose_results_were_deleted_go_live_and_what_they_may_have_cost_is_
         assert simulator.stats()[api]["calls"] == 100
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
     for row in found:
-        lost, live = row["attempts"]
+        lost, *_, live = row["attempts"]
         assert (lost["outcome"], lost["choice"], live["outcome"]) == ("uncertain", "batch", "ok")
         assert lost["cost_usd"] > 0
     assert "has deleted its results, which may have cost up to $" in done.err

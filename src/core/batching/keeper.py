@@ -11,7 +11,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from ...formatting import money
 from ...records import Result
 from ...routing.batch_choice import BatchTarget, Choice, Out, Waiting, choose
 from ...routing.turnaround import turnaround
@@ -163,9 +162,7 @@ class BatchKeeper:
             batch = batches[id]
             pulled = await self._thread.insist(self._store.batch_results.pull, batch.id, self._now())
             if pulled:
-                paid = f"what the batch still answers costs up to {money(batch.reserved_nanos)} in vain"
-                text = f"{pulled:,} tasks go live, their deadline is near: {paid}"
-                self._life.tell(batch, "batch_late", text, "warning")
+                self._life.pulled_back(batch, pulled)
                 self._wake()
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ...errors import AuthFailed, BadRequest, ModelUnavailable, ProviderError
-from ...formatting import money
 from ...providers.batch_api import BatchApi, RemoteBatch, RemoteState
-from ...records import Event, Result
+from ...records import Result
 from ...routing.batch_choice import WORTH_ROWS
 from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import BatchState, ProviderBatch, SettledRow
 from ..store_session import StoreSession
+from . import events
 from .collector import Collector
 from .offers import Offers
 from .rows import BatchRowReader
@@ -86,6 +86,7 @@ class BatchLife:
         )
         self._collector = Collector(session, means.reader)
         self._collecting = 0
+        self._late: set[int] = set()  # batches that were reported as late
         self.rooms = Rooms()
         self.intend = self._submitter.intend
 
@@ -117,8 +118,7 @@ class BatchLife:
         if batch.state not in CANCELLABLE:
             return
         if not batch.is_unwanted:
-            more = f"{batch.left_rows:,} go live, for up to {money(batch.reserved_nanos)} more"
-            self.tell(batch, "batch_late", f"cancelled, its deadline is near: {more}", "warning")
+            self._report([events.recalled(batch, self._now())])
         await self._thread.insist(self._store.provider_batches.cancelling, batch.id, self._now())
         try:
             await self._api(batch.provider).cancel(batch.remote_id)
@@ -166,6 +166,7 @@ class BatchLife:
         else:
             if batch.state is BatchState.CANCELLING and remote.state is RemoteState.IN_PROGRESS:
                 await self._api(batch.provider).cancel(batch.remote_id)  # the request did not arrive
+            self._tell_if_late(batch)
             await self._poll_again(batch)
 
     async def _failed_remotely(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
@@ -178,7 +179,7 @@ class BatchLife:
         close = partial(self._store.batch_results.failed, batch.id, why, now=self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
-        self.tell(batch, "batch_failed", why, "info" if defer else "warning")
+        self._report([events.failed(batch, why, self._now(), comes_again=defer)])
         self._wake()
 
     async def _collect(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
@@ -214,8 +215,7 @@ class BatchLife:
         async for collected in self._collector.lose(batch):
             self._settle(batch, collected.settled)
             lost_nanos += sum(row.cost_nanos or 0 for row in collected.settled)
-        what = f"the provider has deleted its results, which may have cost up to {money(lost_nanos)}"
-        self.tell(batch, "batch_lost", f"{what}; the tasks run live", "warning")
+        self._report([events.lost(batch, lost_nanos, now)])
         await self._close(batch)
 
     async def _close(self, batch: ProviderBatch, late_nanos: int = 0) -> None:
@@ -230,30 +230,26 @@ class BatchLife:
         self._wake()
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
-            paid = f"; {money(late_nanos)} paid twice" if late_nanos else ""
-            self.tell(after, "batch_ended", _outcome(after) + paid, "warning" if paid else "info")
+            self._report([events.ended(after, self._now(), late_nanos)])
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)
 
-    def tell(self, batch: ProviderBatch, kind: str, text: str, level: str) -> None:
-        """Report an event of a batch."""
-        message = f"batch {batch.marker} of {batch.rows:,} tasks: {text}"
-        fields = {"model": batch.model, "rows": batch.rows, "state": str(batch.state)}
-        self._report([Event(self._now(), kind, message, batch.provider, level=level, fields=fields)])
+    def pulled_back(self, batch: ProviderBatch, pulled: int) -> None:
+        """Report that so many of its tasks go live without it."""
+        self._report([events.pulled_back(batch, pulled, self._now())])
+
+    def _tell_if_late(self, batch: ProviderBatch) -> None:
+        """Report once that a batch takes unusually long."""
+        now = self._now()
+        if now - batch.created_at >= events.LATE_S and batch.id not in self._late:
+            self._late.add(batch.id)
+            self._report([events.late(batch, now)])
 
 
 def key_of(batch: ProviderBatch) -> tuple[str, str]:
     """The target that a batch is in."""
     return batch.provider, batch.model
-
-
-def _outcome(batch: ProviderBatch) -> str:
-    parts = [f"{batch.answered:,} answered"]
-    for number, word in ((batch.failed, "failed"), (batch.unanswered, "not done"), (batch.late, "too late")):
-        if number:
-            parts.append(f"{number:,} {word}")
-    return ", ".join(parts)
 
 
 def _fields(batch: ProviderBatch) -> dict[str, object]:

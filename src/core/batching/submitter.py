@@ -14,6 +14,7 @@ from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import NewBatch, ProviderBatch
 from ..store_session import StoreSession
+from . import events
 from .offers import MOST_ROWS, Offered, Offers
 from .rows import BatchRowReader
 
@@ -106,9 +107,7 @@ class Submitter:
         """The provider has it."""
         now, store = self._now(), self._store.provider_batches
         await self._thread.insist(store.submitted, batch.id, remote.id, remote.files, now)
-        text = f"batch {batch.marker} of {batch.rows:,} tasks: created"
-        fields = {"model": batch.model, "rows": batch.rows}
-        self._report([Event(now, "batch_created", text, batch.provider, fields=fields)])
+        self._report([events.created(batch, now)])
 
 
 def _bytes_of(task: Task) -> int:

@@ -1,0 +1,86 @@
+"""What happens to batches at providers, in plain words. A batch is named by its number, as on the pages."""
+
+from __future__ import annotations
+
+from ...formatting import duration, money, plural
+from ...records import Event
+from ..store import ProviderBatch
+
+LATE_S = 4 * 3_600.0  # nine of ten batches end within an hour
+
+
+def created(batch: ProviderBatch, now: float) -> Event:
+    """The provider has it."""
+    return _event(
+        batch, now, "batch_created", f"{_tasks(batch.rows)} sent to {batch.model}, at half the price"
+    )
+
+
+def late(batch: ProviderBatch, now: float) -> Event:
+    """It has been at the provider for `LATE_S`."""
+    left = f"{_tasks(batch.left_rows)} wait for it, and go live in time if need be"
+    return _event(
+        batch, now, "batch_late", f"late, after {duration(now - batch.created_at)}: {left}", "warning"
+    )
+
+
+def recalled(batch: ProviderBatch, now: float) -> Event:
+    """It is cancelled before the deadline of its tasks."""
+    left = f"{_tasks(batch.left_rows)} go live, for up to {money(batch.reserved_nanos)} more"
+    text = f"cancelled, since a deadline is near: {left}"
+    return _event(batch, now, "batch_late", text, "warning")
+
+
+def pulled_back(batch: ProviderBatch, pulled: int, now: float) -> Event:
+    """Tasks do without it, since their deadline is near."""
+    live = f"{pulled:,} of its {_tasks(batch.rows)} go live at the full price, since their deadline is near"
+    text = f"{live}; what it still answers costs up to {money(batch.reserved_nanos)} in vain"
+    return _event(batch, now, "batch_pulled_back", text, "warning")
+
+
+def ended(batch: ProviderBatch, now: float, late_nanos: int = 0) -> Event:
+    """All its rows have their end. `batch` is as it is after that.
+
+    `late_nanos`: paid for results that came after their tasks had gone on.
+    """
+    took = f"ended after {duration((batch.ended_at or now) - batch.created_at)}"
+    text = f"{took}: {_counts(batch)}; {money(batch.cost_nanos)}"
+    if late_nanos:
+        text += f", {money(late_nanos)} of it paid twice"
+    if batch.unanswered and batch.cancel_sent_at is None:
+        return _event(batch, now, "batch_expired", f"{text}; the provider did not do the rest", "warning")
+    return _event(batch, now, "batch_ended", text, "warning" if late_nanos else "info")
+
+
+def failed(batch: ProviderBatch, why: str, now: float, *, comes_again: bool) -> Event:
+    """No row of it was done. `comes_again`: in other batches."""
+    then = "wait for another batch" if comes_again else "go on without it"
+    text = f"no task was done: {why}; its {_tasks(batch.left_rows)} {then}"
+    return _event(batch, now, "batch_failed", text, "info" if comes_again else "warning")
+
+
+def lost(batch: ProviderBatch, nanos: int, now: float) -> Event:
+    """The provider has deleted it, or its results."""
+    most = money(nanos)
+    text = f"its provider has deleted its results, which may have cost up to {most}; its tasks go live"
+    return _event(batch, now, "batch_lost", text, "warning")
+
+
+def _tasks(number: int) -> str:
+    return plural(number, "task")
+
+
+def _counts(batch: ProviderBatch) -> str:
+    named = (
+        (batch.failed, "failed"),
+        (batch.unanswered, "not done"),
+        (batch.late, "answered too late"),
+    )
+    more = [f"{number:,} {word}" for number, word in named if number]
+    return ", ".join([f"{batch.answered:,} of {_tasks(batch.rows)} answered", *more])
+
+
+def _event(batch: ProviderBatch, now: float, kind: str, text: str, level: str = "info") -> Event:
+    fields = {"model": batch.model, "rows": batch.rows, "state": str(batch.state), "marker": batch.marker}
+    message = f"batch {batch.id} at {batch.provider}: {text}"
+    return Event(now, kind, message, batch.provider, level=level, fields=fields)
