@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from ..core.store import OrchestratorRow
 
 DAY_S = 86_400.0
-CONNECT_S = 0.5
 EVENTS_READ = 200
 ALERTS_SHOWN = 5
 POOL_COLUMNS = ("state", "share", "in flight", "calls", "success", "median", "p95", "cost")
@@ -58,6 +56,7 @@ class _Stored:
     counts: Mapping[TaskStatus, int] = field(default_factory=dict)
     alerts: Sequence[Event] = ()
     preferences: Sequence[PreferenceHeld] = ()
+    gateway_url: str = ""  # as the orchestrator has published it
 
 
 def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
@@ -77,6 +76,7 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
             store.reports.task_counts(),
             alerts[:ALERTS_SHOWN],
             preference_shares(usage, setup.settings),
+            store.leadership.gateway_url(),
         )
 
 
@@ -102,7 +102,7 @@ def _print(setup: Setup, found: _Stored, now: float) -> None:
 
 def _print_orchestrator(screen: Console, setup: Setup, found: _Stored, now: float) -> None:
     print_line(screen, _orchestrator_line(setup, found, now))
-    if line := _gateway_line(setup, found):
+    if line := _gateway_line(found):
         print_line(screen, line)
 
 
@@ -135,16 +135,13 @@ def _orchestrator_line(setup: Setup, found: _Stored, now: float) -> str:
     return f"{setup.mode}: process {row.pid} serves {what}, started {duration(now - row.started_at)} ago"
 
 
-def _gateway_line(setup: Setup, found: _Stored) -> str:
-    """Where clients connect by the settings, if something listens there while the queue is served."""
-    own = setup.settings.gateway
-    if not (found.alive and found.orchestrator and not found.orchestrator.batch and own.url):
+def _gateway_line(found: _Stored) -> str:
+    """Where clients connect while the queue is served, whatever port its server was started with."""
+    if not (found.alive and found.gateway_url):
         return ""
-    try:
-        socket.create_connection((own.local_host, own.port), CONNECT_S).close()
-    except OSError:
-        return ""
-    return f"gateway: OpenAI and Anthropic clients connect to {own.url}; `env` prints their settings"
+    return (
+        f"gateway: OpenAI and Anthropic clients connect to {found.gateway_url}; `env` prints their settings"
+    )
 
 
 def _pool_table(pool: PoolSnapshot, padding: int, without: Collection[str]) -> Table:

@@ -75,8 +75,14 @@ def _beside(field: str, message: str, known: frozenset[str]) -> dict[str, str]:
 def _page(
     form: Form, errors: Mapping[str, str] | None = None, file_errors: Mapping[str, str] | None = None
 ) -> str:
+    context = app_context()
     return render_template(
-        "new.html", form=form, errors=errors or {}, file_errors=file_errors or {}, tiers=TIERS
+        "new.html",
+        form=form,
+        errors=errors or {},
+        file_errors=file_errors or {},
+        gateway_url=context.store.leadership.gateway_url() or context.settings.gateway.url,
+        tiers=TIERS,
     )
 
 

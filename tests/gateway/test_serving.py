@@ -160,15 +160,15 @@ def test_names_of_this_machine_are_known(gateway: Served, host: str) -> None:
     assert send(gateway.url, "/v1/models", headers={"Host": host}).status == 200
 
 
-def test_status_and_help_say_where_clients_connect(tmp_path: Path) -> None:
+@pytest.mark.parametrize("port", ["0", "free"])
+def test_status_and_help_say_where_clients_connect(tmp_path: Path, port: str) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        port = str(holder.getsockname()[1])
-    environ = {"ORCHESTRATOR_GATEWAY_PORT": port}
-    with started(tmp_path, environ) as served:
-        found = run_script("status", cwd=tmp_path, env=environ)
+        port = port if port == "0" else str(holder.getsockname()[1])
+    with started(tmp_path, {}, "--gateway-port", port) as served:  # which `status` is not told
+        found = run_script("status", cwd=tmp_path)
         assert f"clients connect to {served.url};" in " ".join(found.out.split())
-    assert "clients connect" not in run_script("status", cwd=tmp_path, env=environ).out
+    assert "clients connect" not in run_script("status", cwd=tmp_path).out
     assert "http://127.0.0.1:5001" in run_script("--help", cwd=tmp_path).out
 
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from src.config import load_settings
 from src.core.budget_keeper import CAP
-from src.core.store import DEFERS, NewBatch, PlannedRow, Registrant, Store
+from src.core.store import DEFERS, Identity, NewBatch, PlannedRow, Registrant, Store
 from src.messages import Message
 from src.records import Attempt, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
@@ -110,6 +110,10 @@ def test_without_budgets_the_one_of_the_gateway_is_shown(tmp_path: Path) -> None
         assert (shown["scope"], shown["period"], shown["limit_usd"]) == ("gateway", "day", 10.0)
         assert "daily budget of the gateway" in client.get("/").text
         assert "<code>http://127.0.0.1:5001/v1</code>" in client.get("/new").text
+        leader = store.fenced().leadership
+        leader.take(Identity("one", 1, "here", 10.0), seen=leader.leader())
+        leader.publish("http://127.0.0.1:5999")
+        assert "<code>http://127.0.0.1:5999/v1</code>" in client.get("/new").text
         figures = client.get("/metrics").text
         assert 'orchestrator_budget_remaining_usd{budget="gateway:daily"} 10.0' in figures
         lifted = settings.gateway.model_copy(update={"daily_usd": "none"})
