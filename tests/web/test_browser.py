@@ -26,6 +26,8 @@ from tests.once import share_templates
 from .browser import axe_source, chromium, violations
 from .filled import BATCH, ME, SCRIPT, FilledState, fill, show_in_flight
 from .filled import served as at_work
+from .test_provider_batches import NAME as AT_PROVIDERS
+from .test_provider_batches import deferring, intended, submitted, with_every_kind_of_row
 
 pytestmark = pytest.mark.browser
 TOKEN = "a-token-that-nobody-guesses"
@@ -97,6 +99,22 @@ class Served:
             "nothing found": "/tasks?id=nothing-begins-so",
             "error": "/rows/999999999",
         }
+
+
+def with_batches_at_providers(served: Served) -> dict[str, str]:
+    """The pages that show them, after some were created: done, late, in progress and not sent yet."""
+    now = served.filled.now
+    deferring(served.store, now - 9_000, count=60)
+    with_every_kind_of_row(served.store, now - 9_000, limit=6)
+    submitted(served.store, now - 8_000, limit=20, provider="gemini")
+    batch = submitted(served.store, now - 60, limit=20)
+    task = served.store.provider_batches.tasks(batch.id)[0].task.row
+    intended(served.store, now, limit=10)
+    return {
+        "batches at providers": "/provider-batches",
+        "a batch with some at providers": batch_url(AT_PROVIDERS),
+        "a task in a batch at a provider": f"/rows/{task}",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +195,9 @@ def test_axe_finds_nothing_serious_and_no_table_is_cut_off(served: Served, brows
     page.get_by_role("button", name="Purge contents").click()
     page.get_by_role("button", name="Purge 7 tasks").wait_for()
     check("the question before a purge")
+    for name, path in with_batches_at_providers(served).items():
+        page.goto(served.url + path)
+        check(name)
     served.set_token()
     page.goto(f"{served.url}/tasks")
     check("login")
@@ -203,6 +224,9 @@ def test_every_number_names_its_window(served: Served, page: Any) -> None:
         paths = {**served.pages(), "suggestion": "/rebalance?preset=suggested"}
         del paths["error"]  # its status would be a message in the console
         for name, path in paths.items():
+            page.goto(served.url + path)
+            assert page.evaluate(NO_WINDOW) == [], name
+        for name, path in with_batches_at_providers(served).items():
             page.goto(served.url + path)
             assert page.evaluate(NO_WINDOW) == [], name
         page.goto(f"{served.url}/new")
