@@ -80,6 +80,7 @@ WITHOUT_KEYS = (
     Row(f"{PROGRAM} token alice --role operate --expires-in 90d >> tokens.toml", 0, "the token of alice"),
     Row(f'{PROGRAM} backup "$(date +%F-%H%M).db"', 0, "backed up"),
     Row(f"{PROGRAM} batches", 0, "no batch at a provider"),
+    Row(f"{PROGRAM} drain-workers", 2, "Ray is not installed"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
     Row(f"{PROGRAM} purge --older-than 30d --dry-run", 0, "nothing to purge"),
