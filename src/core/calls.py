@@ -330,7 +330,8 @@ class CallRunner:
         with self._supervisor.guarding("settling a call") as guarded:
             settled = self._gate.settle(call)
             if settled.result is not None:
-                self._ends.ended(settled.result, call.completion)
+                kept = call.remote is not None and call.completion is not None
+                self._ends.ended(settled.result, call.completion, kept=kept)
             else:
                 self._ends.attempt(call.placement.task, settled.attempt)
         if guarded.error is not None:

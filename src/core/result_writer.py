@@ -2,10 +2,11 @@
 
 A task is done when its commit is. Only then is it reported (`on_written`) and appended to a results file.
 During a commit the next results accumulate, so the number of commits depends on the disk, not on the number
-of tasks. Direct answers have been delivered, and what they cost is reserved: they wait longer for others to
-share their commit, unless something else is due. While the store is unavailable the commit is retried
-(`StoreThread.insist`); nothing is dropped meanwhile. `stalled` says that answers cannot be stored now: the
-orchestrator then makes no further calls.
+of tasks. Direct answers have been delivered, and what they cost is reserved; answers of workers are kept
+there until they are stored. Both wait longer for others to share their commit, unless something else is due.
+
+While the store is unavailable the commit is retried (`StoreThread.insist`); nothing is dropped meanwhile.
+`stalled` says that answers cannot be stored now: the orchestrator then makes no further calls.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .store_thread import StoreThread
 from .supervisor import Supervisor
 
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for more results
-DIRECT_LINGER_S = 0.1  # a commit of a few direct answers costs more processor time than their calls
+LONG_LINGER_S = 0.1  # a commit of a few answers costs more processor time than their calls
 STALLED_AFTER_S = 1.0  # a commit takes some milliseconds; one that takes this long may never end
 NEWS_AFTER_S = 5.0
 RESTARTS = 4
@@ -69,7 +70,7 @@ class ResultWriter:
         self._waiting, self._writing = _Outbox(), _Outbox()
         self._stall = _Stall()
         self._work, self._idle, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._is_due = asyncio.Event()  # something is to be written that is no direct answer
+        self._is_due = asyncio.Event()  # something is to be written that may not wait longer
         self._idle.set()
 
     @property
@@ -114,10 +115,16 @@ class ResultWriter:
 
     # ------------------------------------------------------------------ in
 
-    def add_result(self, result: Result) -> None:
-        """The end of a task, with the attempts that are not stored yet."""
+    def add_result(self, result: Result, *, kept: bool = False) -> None:
+        """The end of a task, with the attempts that are not stored yet.
+
+        `kept`: its answer would survive this process, at the worker that made the call.
+        """
         self._waiting.results.append(result)
-        self._wake_soon()
+        if kept:
+            self._wake()
+        else:
+            self._wake_soon()
 
     def add_direct(self, record: DirectRecord) -> None:
         """The end of a direct task, with all its attempts: the store gets the task with it."""
@@ -171,7 +178,7 @@ class ResultWriter:
     async def _linger(self) -> None:
         """Wait for more that may share the commit."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(DIRECT_LINGER_S - LINGER_S):
+            async with asyncio.timeout(LONG_LINGER_S - LINGER_S):
                 await self._is_due.wait()
         await asyncio.sleep(LINGER_S)
 

@@ -41,11 +41,11 @@ class TaskEnds:
         if self.requests.get(task) is None:
             self._writer.add_attempt(task, attempt)
 
-    def ended(self, result: Result, completion: Completion | None = None) -> None:
-        """A task has ended, with the answer of its last call."""
+    def ended(self, result: Result, completion: Completion | None = None, *, kept: bool = False) -> None:
+        """A task has ended, with the answer of its last call. `kept`: see `ResultWriter.add_result`."""
         request = self.requests.get(result.task)
         if request is None:
-            self._writer.add_result(result)
+            self._writer.add_result(result, kept=kept)
             return
         request.resolve(result, completion)
         self.requests.end(request)

@@ -53,8 +53,8 @@ class Desk:
             assert self.store.tasks.statuses(BATCH, [result.task.id])[result.task.id] is result.status
             self.log.append(result.task.id)
 
-    def end(self, number: int) -> None:
-        self.writer.add_result(a_result(self.claimed[number]))
+    def end(self, number: int, *, kept: bool = False) -> None:
+        self.writer.add_result(a_result(self.claimed[number]), kept=kept)
 
     def end_direct(self, number: int) -> None:
         """A direct task has ended, which no orchestrator had claimed."""
@@ -111,6 +111,23 @@ def test_results_that_come_together_share_a_commit_and_are_reported_after_it(sto
     desk = run_virtually(run)
     assert desk.log == [*[task.id for task in tasks(50)], "stored"]
     assert desk.finished == 50 and desk.thread.calls["finish"] == 1
+
+
+@pytest.mark.parametrize(("kept", "commits"), [(True, 1), (False, 2)])
+def test_answers_that_workers_keep_wait_longer_for_others(store: Store, kept: bool, commits: int) -> None:
+    async def run(loop: VirtualLoop) -> Desk:
+        desk = Desk(store, 2)
+        running = desk.start()
+        for number in range(2):
+            desk.end(number, kept=kept)
+            await asyncio.sleep(0.06)
+        while not desk.writer.idle:
+            await asyncio.sleep(0.01)
+        await ended(running, desk)
+        return desk
+
+    desk = run_virtually(run)
+    assert desk.finished == 2 and desk.thread.calls["finish"] == commits
 
 
 def test_while_the_database_is_locked_nothing_is_lost_or_reported_and_the_writer_says_so(
