@@ -108,6 +108,16 @@ class Connections:
                     self._forget(connection)
             self._readers.sweep(now)
 
+    async def first_requests(self) -> None:
+        """Wait for the requests of connections that were accepted just now, at most `first_s`: one that is
+        closed before looks to its client as if nobody listened.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._times.first_s
+        await asyncio.sleep(0)  # a connection that was just accepted gets its transport
+        while loop.time() < end and any(each.transport is not None for each in self._new):
+            await asyncio.sleep(0.01)
+
     def _close(self, connection: Connection) -> None:
         if connection.transport is not None:
             self._forget(connection)

@@ -230,6 +230,7 @@ class Gateway:
         loop, accept = asyncio.get_running_loop(), partial(connections.accepted, serve)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(connections.first_requests)
             for each in self.listener.copies():
                 accepting = await loop.create_server(accept, sock=each, backlog=BACKLOG)
                 stack.callback(accepting.close)

@@ -188,6 +188,23 @@ async def test_a_stream_that_waits_is_kept_open_and_then_answered(
     assert found.count(keep_alive) >= 2 and last_event in found
 
 
+async def test_a_connection_that_was_just_accepted_is_answered_before_the_end(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    times = TimeLimits(first_s=30.0)
+    with new_store(tmp_path) as store:
+        async with in_process(store, simulator.base_urls, settings_for(), times) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            await asyncio.sleep(0.05)  # it is accepted
+            asyncio.get_running_loop().call_later(
+                0.3, writer.write, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            )
+            began = time.monotonic()
+        assert 0.2 < time.monotonic() - began < times.first_s
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
 def test_a_reader_that_takes_nothing_holds_back_its_own_stream_alone(
     gateway: Served, simulator: SimulatorProcess
 ) -> None:
