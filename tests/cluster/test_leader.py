@@ -87,9 +87,11 @@ def test_a_machine_that_was_drained_leaves_without_a_lost_call(
     with stage.leader() as leader:
         stage.wait_for_calls(20)
         command = [cluster.python, ORCHESTRATOR, "drain-workers", "--wait", "60"]
-        done = subprocess.run(
-            command, env=cluster.environ, cwd=stage.folder, capture_output=True, text=True, check=False
-        )
+        env = {
+            **cluster.environ,
+            "RAY_ADDRESS": cluster.address,
+        }  # else the node of another test may be found
+        done = subprocess.run(command, env=env, cwd=stage.folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "drained 3 workers" in done.stderr
         assert stage.calls < len(stage.ids)  # the leader waits for workers
