@@ -26,12 +26,14 @@ SLOWS: dict[str, Callable[[int], float]] = {
 }
 
 
-def drive(limit: Concurrency, latency_of: Callable[[int], float], seconds: float, seed: int = 1) -> list[int]:
-    """Keep as many calls in flight as it allows; the limit after each second."""
+def drive(
+    limit: Concurrency, latency_of: Callable[[int], float], seconds: float, seed: int = 1, wanted: int = 1_000
+) -> list[int]:
+    """Keep as many calls in flight as are wanted and it allows; the limit after each second."""
     dice, now, limits = random.Random(seed), START, [limit.limit]
     ends: list[tuple[float, float, float, int]] = []
     while now < START + seconds:
-        while len(ends) < limit.limit:
+        while len(ends) < min(wanted, limit.limit):
             there = len(ends) + 1
             limit.placed(there)
             took_s = latency_of(there) * dice.lognormvariate(-0.045, 0.3)
@@ -70,6 +72,15 @@ def test_work_that_has_become_longer_is_no_overload() -> None:
     limits = drive(limit, lambda n: 4.0, 200.0, seed=2)
     assert min(limits) >= 24
     assert sum(limits[60:]) / len(limits[60:]) >= 52
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("latency_s", [0.5, 2.0])
+def test_more_work_that_takes_longer_is_held_back_for_some_answers_only(latency_s: float, seed: int) -> None:
+    """Few short answers at once, and then many long ones, look like a provider that slows down."""
+    limit = Concurrency(128)
+    drive(limit, lambda n: 0.1, 5.0, seed, wanted=16)
+    assert max(drive(limit, lambda n: latency_s, 40 * latency_s, seed, wanted=100)) >= 100
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@
     ----------------------------   -------------------------------------------------------
     up to STEADY, limit was used   + sqrt(limit) / 2, after slow start
     above STEADY                   x STEADY / ratio, at least x LARGEST_CUT: ends slow start
-    hardly lower after deep cuts   back to before: load is not what makes it slow, and this
-                                   latency is the usual one from now on
+    hardly lower after deep cuts   back to before, and slow start: load is not what makes it
+                                   slow, and this latency is the usual one from now on
     share of failures >= FAILING   x (1 - share), at least x LARGEST_CUT, not below INITIAL:
                                    begins slow start
 
@@ -23,7 +23,8 @@ instead of every sample, a latency per kind, and the step back where a cut did n
 longer is no overload.
 
 A few failing rows are no reason to slow down a provider, and failures of all calls concern the breaker. Hence
-INITIAL is the minimum after failures, and slow start follows them.
+INITIAL is the minimum after failures, and slow start follows them. It also follows cuts that did not help:
+answers that have become longer would else keep a pool small for as long as its sum of square roots takes.
 
 A window has as many calls as the limit, all of them placed after the last one ended, so that one burst is one
 observation. A difference below NOISE_S is the client's own. Calls that show nothing about health do not
@@ -244,6 +245,9 @@ class Concurrency:
         """Back to before the cut: load is not what makes the provider slow, and this latency is usual now."""
         self._set(self._before_cut)
         self._usual = {kind: (usual * ratio, of) for kind, (usual, of) in self._usual.items()}
+        usual, of = self._usual_of_any
+        self._usual_of_any = usual * ratio, of
+        self._slow_start = True
         self._slow_windows = self._before_cut = 0
 
     def _did_not_help(self, ratio: float) -> bool:
