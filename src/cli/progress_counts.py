@@ -79,10 +79,14 @@ class ProgressCounts:
         for result in results:
             self._add(result)
 
+    def recount(self, counts: Mapping[TaskStatus, int]) -> None:
+        """Take the stored counts of the batch, since others may end or add tasks of it too."""
+        self.total = sum(counts.values())
+        self.statuses = Counter({s: n for s, n in counts.items() if s not in OPEN_STATUSES})
+
     def take_over(self, summary: Summary) -> None:
         """Take the stored counts of a batch that a server works on."""
-        self.total = sum(summary.counts.values())
-        self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN_STATUSES})
+        self.recount(summary.counts)
         self.truncated = summary.tasks.truncated
         self.by_provider = Counter({name: sums.ok for name, sums in summary.providers.items()})
         self.by_model = {

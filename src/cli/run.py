@@ -207,8 +207,10 @@ class _Run:
             ),
             quiet=how.quiet,
         )
-        # Rows may have been queued again on the pages meanwhile.
-        if is_held or session.store.result_sync.stale(name):
+        # Rows may have been cancelled, or queued again, on the pages meanwhile.
+        counted = progress.statuses.copy()
+        progress.recount(session.store.reports.task_counts(name))
+        if is_held or +counted != +progress.statuses or session.store.result_sync.stale(name):
             self._reconcile()
         return report.spent
 

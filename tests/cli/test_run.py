@@ -11,12 +11,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.core.store import Store
 from src.simulator.process import SimulatorProcess
 from tests.helpers import (
     ORCHESTRATOR,
@@ -92,6 +95,24 @@ def test_with_a_key_the_provider_is_called_and_the_key_is_never_written(
     assert b"Question" not in logs
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / "live.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_that_are_cancelled_meanwhile_are_in_the_results(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    """The pages cancel in the database what the run has not claimed yet."""
+    write_rows(tmp_path / "tasks.jsonl", prompts(2_400))
+    words = ("run", "tasks.jsonl", "-o", "out.jsonl", "--yes")
+    with Script(*words, cwd=tmp_path, env=live) as script:
+        while not simulator.stats()["openai"]["calls"]:
+            script.pause()
+        with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
+            [batch] = store.reports.batches()
+            cancelled = store.admin.cancel(batch.name, now=time.time())
+        assert script.wait() == 1, script.err
+    statuses = Counter(row["status"] for row in read_rows(tmp_path / "out.jsonl"))
+    assert cancelled and statuses == {"succeeded": 2_400 - cancelled, "cancelled": cancelled}
+    assert "incomplete" not in script.out
 
 
 def test_a_bad_line_is_reported_with_its_number_and_the_others_are_answered(
