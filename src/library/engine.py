@@ -33,11 +33,13 @@ from ..core.store import Store
 from ..core.store.loading import parts
 from ..errors import InputError, OrchestratorError, PoolClosed, StoreError
 from ..records import Result, Task, TaskStatus
+from ..steady import steady
 from .lead import Lead
 
 CHUNK = 500  # tasks in a transaction
 CHECK_EVERY_S = 0.1
 WATCH_EVERY_S = 0.2
+QUIET_S = 1.0  # without a result: then the database is asked
 P = ParamSpec("P")
 T = TypeVar("T")
 Item: TypeAlias = Result | OrchestratorError
@@ -66,6 +68,8 @@ class Engine:
         self._end: OrchestratorError | None = PoolClosed("the pool is not open: use `async with Pool(...)`")
         self._opened = self._closing = False
         self._open: dict[str, Submission] = {}  # by id; for the loop alone
+        self._delivered_at = 0.0  # by `steady()`
+        self._is_storing = False  # some of them, which may still be there as an earlier run left them
         self._orchestrator: Orchestrator | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -199,15 +203,21 @@ class Engine:
                 await asyncio.wait({running}, timeout=CHECK_EVERY_S)
                 if self._open:
                     await self._orchestrator.end_if_stuck()
+                if self._open and steady() - self._delivered_at >= QUIET_S:
+                    await self._deliver_ended()  # the pages cancel in the database what is not claimed yet
             return running.result()
 
     async def _follow_server(self) -> None:
         """Deliver what a server answers, until it has ended and this process leads."""
         while not self._closing and not await asyncio.to_thread(self._lead.take):
-            for ids in parts(list(self._open), CHUNK):
-                found = await asyncio.to_thread(self._store.result_sync.results_of, self._batch, ids)
-                self._deliver([stored.result for stored in found])
+            await self._deliver_ended()
             await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _deliver_ended(self) -> None:
+        """Deliver what has ended in the database, whoever ended it."""
+        for ids in parts([] if self._is_storing else list(self._open), CHUNK):
+            found = await asyncio.to_thread(self._store.result_sync.results_of, self._batch, ids)
+            self._deliver([stored.result for stored in found])
 
     async def _decline(self, why: str) -> None:
         """Cancel every task, for want of money, until the pool is closed."""
@@ -241,6 +251,7 @@ class Engine:
             self._wake.clear()
             with self._lock:
                 submissions, self._incoming = self._incoming, []
+                self._is_storing = True
                 self._open |= {each.task.id: each for each in submissions if not each.cancelled}
             for some in parts([each for each in submissions if not each.cancelled], CHUNK):
                 try:
@@ -250,6 +261,7 @@ class Engine:
                 for task_id, item in known.items():
                     if (submission := self._open.pop(task_id, None)) is not None:
                         self._put(submission, item)
+            self._is_storing = False
 
     def _store_tasks(self, tasks: Sequence[Task]) -> dict[str, Item]:
         """Queue the tasks. Returns what is known of them already: results, and ids with other content."""
@@ -270,6 +282,7 @@ class Engine:
 
     def _deliver(self, results: Iterable[Result]) -> None:
         """Put results that have been stored."""
+        self._delivered_at = steady()
         for result in results:
             if (submission := self._open.pop(result.task.id, None)) is not None:
                 self._put(submission, result)

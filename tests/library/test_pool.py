@@ -7,6 +7,7 @@ import re
 import sqlite3
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
@@ -27,6 +28,7 @@ from src import (
     Task,
     answer,
 )
+from src.core.store import Store
 from src.library import lead
 from src.library.pool import AHEAD
 from src.simulator.process import SimulatorProcess
@@ -214,6 +216,20 @@ async def test_a_stream_that_is_closed_early_loses_nothing_that_was_paid(
         again = [result async for result in pool.answers(prompts)]
     assert Counter(result.status for result in again) == {"succeeded": 600}
     assert calls_to(live) == 600, "no answer was paid for twice"
+
+
+async def test_tasks_that_are_cancelled_on_the_pages_come_back_cancelled(
+    tmp_path: Path, live: SimulatorProcess
+) -> None:
+    """The pages cancel in the database what the pool has not claimed yet."""
+    waiting = asyncio.create_task(asyncio.to_thread(answer, ["Why?"] * 2_400, run_name="mine"))
+    while not calls_to(live):
+        await asyncio.sleep(0.02)
+    with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
+        [batch] = store.reports.batches()
+        cancelled = store.admin.cancel(batch.name, now=time.time())
+    found = Counter(result.status for result in await waiting)
+    assert cancelled and found == {"succeeded": 2_400 - cancelled, "cancelled": cancelled}
 
 
 async def test_a_cancelled_answer_leaves_the_pool_usable(monkeypatch: pytest.MonkeyPatch) -> None:
