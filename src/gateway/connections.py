@@ -109,8 +109,9 @@ class Connections:
             self._readers.sweep(now)
 
     async def first_requests(self) -> None:
-        """Wait for the requests of connections that were accepted just now, at most `first_s`: one that is
-        closed before looks to its client as if nobody listened.
+        """Wait for the requests of connections that were accepted just now, at most `first_s`.
+
+        A client whose connection is closed before it gets an answer can only report an error.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._times.first_s
