@@ -204,7 +204,8 @@ class Engine:
                 if self._open:
                     await self._orchestrator.end_if_stuck()
                 if self._open and steady() - self._delivered_at >= QUIET_S:
-                    await self._deliver_ended()  # the pages cancel in the database what is not claimed yet
+                    with suppress(StoreError):  # the orchestrator outlives an outage of the store
+                        await self._deliver_ended()  # the pages cancel there what is not claimed yet
             return running.result()
 
     async def _follow_server(self) -> None:
@@ -214,7 +215,7 @@ class Engine:
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def _deliver_ended(self) -> None:
-        """Deliver what has ended in the database, whoever ended it."""
+        """Deliver the tasks that the database says have ended: another process may have cancelled them."""
         for ids in parts([] if self._is_storing else list(self._open), CHUNK):
             found = await asyncio.to_thread(self._store.result_sync.results_of, self._batch, ids)
             self._deliver([stored.result for stored in found])

@@ -165,7 +165,7 @@ def test_status_and_help_say_where_clients_connect(tmp_path: Path, port: str) ->
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port = port if port == "0" else str(holder.getsockname()[1])
-    with started(tmp_path, {}, "--gateway-port", port) as served:  # which `status` is not told
+    with started(tmp_path, {}, "--gateway-port", port) as served:  # `status` has to find it
         found = run_script("status", cwd=tmp_path)
         assert f"clients connect to {served.url};" in " ".join(found.out.split())
     assert "clients connect" not in run_script("status", cwd=tmp_path).out

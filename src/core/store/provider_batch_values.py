@@ -112,7 +112,7 @@ class ProviderBatchPage(NamedTuple):
 
 
 class ProviderBatchSums(NamedTuple):
-    """All batches of one provider in one state. `expired`: rows that batches left that nobody cancelled."""
+    """All batches of one provider in one state. `expired`: rows that uncancelled batches left undone."""
 
     provider: str
     state: BatchState
