@@ -186,7 +186,12 @@ def test_a_client_that_leaves_ends_its_request_at_the_leader(tmp_path: Path, slo
             openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0, timeout=1.0) as client,
             pytest.raises(openai.APITimeoutError),
         ):
-            client.chat.completions.create(model="openai/economy", messages=PROMPT, max_tokens=40)
+            client.chat.completions.create(
+                model="openai/economy",
+                messages=PROMPT,
+                max_tokens=40,
+                extra_headers={"x-orchestrator-timeout": "60"},  # else the gateway answers at the same second
+            )
         end = time.monotonic() + 10
         while b'outcome="uncertain",provider="openai"} 1.0' not in send(leader.url, "/metrics").body:
             assert time.monotonic() < end

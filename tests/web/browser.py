@@ -36,6 +36,12 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def follow(link: Any) -> None:
+    """Click what opens another page, and wait until that page is loaded: a click alone may return before."""
+    with link.page.expect_navigation():
+        link.click()
+
+
 def axe_source() -> str:
     """axe-core from the npm registry, cached in the temporary folder of this user. Skips without npm."""
     if not shutil.which("npm"):

@@ -23,7 +23,7 @@ from src.web.serving import make_server
 from src.web.template_filters import batch_url
 from tests.once import share_templates
 
-from .browser import axe_source, chromium, violations
+from .browser import axe_source, chromium, follow, violations
 from .filled import BATCH, ME, SCRIPT, FilledState, fill, show_in_flight
 from .filled import served as at_work
 from .test_provider_batches import NAME as AT_PROVIDERS
@@ -266,8 +266,7 @@ def test_a_waiting_task_and_a_call_in_flight_are_distinguished(served: Served, p
         assert texts.count("in flight") == 1 and texts.count("waiting") == 2
         for state, count in (("in flight", 1), ("waiting", 2)):
             page.get_by_label("State").select_option(label=state)
-            page.get_by_role("button", name="Filter").click()
-            page.wait_for_url(f"**status={state.replace(' ', '_')}**")
+            follow(page.get_by_role("button", name="Filter"))
             assert states.all_inner_texts() == [state] * count
         page.goto(f"{served.url}/rows/{claimed.row}")
         assert page.locator("#verbs .pill").inner_text() == "in flight"
@@ -381,13 +380,12 @@ def test_a_batch_is_found_watched_retried_by_reason_and_exported(served: Served,
     with at_work(served.filled.database):
         page.goto(f"{served.url}/batches")
         page.get_by_label("Name contains").fill("RESULTS of")
-        page.get_by_role("button", name="Search").click()
-        page.get_by_role("link", name=BATCH).click()
+        follow(page.get_by_role("button", name="Search"))
+        follow(page.get_by_role("link", name=BATCH))
         assert page.locator("h1").inner_text() == BATCH
         assert "7 of 10 tasks ended" in page.locator("#progress").inner_text()
         reason = page.locator("#reasons tbody tr", has_text="server error")
-        with page.expect_navigation():
-            reason.get_by_role("button", name="Run again").click()
+        follow(reason.get_by_role("button", name="Run again"))
         assert page.get_by_text("1 task is queued again.").is_visible()
         assert "server error" not in page.locator("#reasons").inner_text()
         assert "retried" in page.locator("#events").inner_text()
@@ -497,21 +495,21 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
     page = context.new_page()
     page.goto(f"{served.url}/rebalance")
     assert page.get_by_role("slider").count() == 0
-    page.get_by_role("link", name="Equal").click()
+    follow(page.get_by_role("link", name="Equal"))
     assert page.locator("#weight-openai").input_value() == "33.3"
     page.locator("#weight-openai").fill("50")
-    page.get_by_role("button", name="Preview").click()
+    follow(page.get_by_role("button", name="Preview"))
     assert page.locator("#weight-openai").input_value() == "42.9"
-    page.get_by_role("button", name="Apply").click()
+    follow(page.get_by_role("button", name="Apply"))
     assert page.get_by_text("The new weights are set.").is_visible()
-    page.get_by_role("button", name="Undo last change").click()
+    follow(page.get_by_role("button", name="Undo last change"))
     assert page.locator("#weight-openai").input_value() == "40.0"
     page.goto(f"{served.url}/new")
     page.get_by_label("File", exact=True).set_input_files(
         {"name": "two.txt", "mimeType": "text/plain", "buffer": b"a?\nb?\n"}
     )
-    page.get_by_role("button", name="Preview file").click()
-    page.get_by_role("button", name="Start 2 tasks").click()
+    follow(page.get_by_role("button", name="Preview file"))
+    follow(page.get_by_role("button", name="Start 2 tasks"))
     assert page.get_by_text("2 tasks are queued.").is_visible()
     context.close()
 
@@ -598,14 +596,14 @@ def test_without_script_both_views_work_and_nothing_offers_to_copy(served: Serve
     page.goto(f"{served.url}/tasks")
     page.get_by_text("More filters").click()
     page.get_by_label("Order").select_option("oldest")
-    page.get_by_role("button", name="Filter").click()
+    follow(page.get_by_role("button", name="Filter"))
     assert "order=oldest" in page.url
     page.goto(f"{served.url}/costs")
-    page.get_by_role("link", name="submitter").click()
+    follow(page.get_by_role("link", name="submitter"))
     assert page.locator("[aria-current=true]", has_text="submitter").count() == 1
     page.goto(f"{served.url}/events")
     page.get_by_label("Level").select_option("alert")
-    page.get_by_role("button", name="Filter").click()
+    follow(page.get_by_role("button", name="Filter"))
     assert page.locator(".events li").count() == 1
     context.close()
 
