@@ -359,6 +359,7 @@ def build_gateway(setup: Setup, store: Store, clock: Clock, incarnation: str) ->
         _metrics(setup, store, access, incarnation),
         clock,
         setup.simulated,
+        incarnation,
     )
     return Gateway(listener, context)
 

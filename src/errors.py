@@ -163,7 +163,14 @@ class NoRoute(RequestDeclined):
 
 
 class NotServing(RequestDeclined):
-    """The pool does not serve: it has not begun, is ending, or another orchestrator leads."""
+    """The pool does not serve: it has not begun, is ending, or another orchestrator leads.
+
+    `may_be_billed`: a call of the request was cut off, so another orchestrator would make it a second time.
+    """
+
+    def __init__(self, what: str, *, may_be_billed: bool = False) -> None:
+        super().__init__(what)
+        self.may_be_billed = may_be_billed
 
 
 class Withdrawn(RequestDeclined):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from .session import Session
 if TYPE_CHECKING:
     from ..core.leadership import Leadership
     from ..gateway.server import Gateway
+
+FREE_WITHIN_S, AGAIN_S = 5.0, 0.1
 
 
 @contextmanager
@@ -38,11 +41,13 @@ def served_gateway(
             if not standby:
                 raise
         if standby and gateway is not None:
-            with gateway.standing_by():
-                leadership.acquire(standby=True, say=session.note)
+            lead = stack.enter_context(gateway.standing_by())
+            leadership.acquire(standby=True, say=session.note)
+            lead()
         else:
             leadership.acquire(standby=standby, say=session.note)
-        gateway = gateway or _listening(session, leadership, reloader, stack)
+        if gateway is None:
+            gateway = _listening_soon(session, leadership, reloader, stack)
         leadership.publish(gateway.published_url)
         yield gateway
 
@@ -57,6 +62,20 @@ def daily_limit(session: Session) -> float | None:
         'or [gateway] daily_usd ("none": no limit)'
     )
     return daily_usd
+
+
+def _listening_soon(
+    session: Session, leadership: Leadership, reloader: Reloader, stack: ExitStack
+) -> Gateway:
+    """The leader before, which has just ended, gives the port free in a moment."""
+    end = time.monotonic() + FREE_WITHIN_S
+    while True:
+        try:
+            return _listening(session, leadership, reloader, stack)
+        except ConfigError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(AGAIN_S)
 
 
 def _listening(session: Session, leadership: Leadership, reloader: Reloader, stack: ExitStack) -> Gateway:

@@ -282,7 +282,8 @@ class CallRunner:
             call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
         elif call.request is not None and not call.given_up:
             call.request.end_with_call()
-            call.request.fail(not_serving(self._end.why))  # unless its submitter has left
+            refusal = not_serving(self._end.why, may_be_billed=call.sent)
+            call.request.fail(refusal)  # unless its submitter has left
 
     def _stored(self, call: Call) -> None:
         self._gate.release(call)

@@ -190,6 +190,6 @@ class OpenRequests:
             del self._waiting[submitter]
 
 
-def not_serving(why: str) -> NotServing:
+def not_serving(why: str, *, may_be_billed: bool = False) -> NotServing:
     """The error of a request that the pool does not take, or ends before its answer."""
-    return NotServing(why or "the orchestrator is stopping")
+    return NotServing(why or "the orchestrator is stopping", may_be_billed=may_be_billed)

@@ -327,6 +327,11 @@ class Orchestrator:
         return self._placer.snapshot()
 
     @property
+    def incarnation(self) -> str:
+        """Its name as an orchestrator."""
+        return self._session.incarnation
+
+    @property
     def is_ending(self) -> bool:
         """Whether no new calls are started any more."""
         return self._end.draining

@@ -1,7 +1,7 @@
 """The application: its routes, the roles that may use them, and the shape of every error.
 
     request -> shield -> guard (headers only) -> route -> body -> answer
-                                        at a standby: -> leader -> answer
+                     where this process does not lead: -> leader -> answer
 
 Everything that is raised becomes an error of the API that was called. Bodies and keys are never logged.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from ..errors import ProviderError, RequestDeclined, StoreError
+from ..errors import NotServing, ProviderError, RequestDeclined, StoreError
 from ..tokens import Role
 from . import counting, generate, information, tasks
 from .answers import CALLER, REQUEST_ID, error_response, id_headers
@@ -24,6 +24,7 @@ from .connections import CONNECTIONS, Connections
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind
+from .forwarding import MISDIRECTED, comes_from_standby
 from .problems import problem
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,18 @@ async def _enter(request: web.Request, handler: Handler) -> web.StreamResponse:
             message = f"this token has the role {caller.role}; this needs {' or '.join(sorted(roles))}"
             raise FormatError(message, kind=ProblemKind.FORBIDDEN)
         request[CALLER] = caller
-    if context.forwarder is not None and asked in _ROLES and asked not in _OF_PROCESS:
-        return await context.forwarder.forward(request)
-    return await handler(request)
+    if asked not in _ROLES or asked in _OF_PROCESS:
+        return await handler(request)
+    forwarder = context.passes_on
+    if not forwarder.stands_by:
+        try:
+            return await handler(request)
+        except NotServing as refusal:
+            if refusal.may_be_billed:
+                raise
+    if comes_from_standby(request):
+        return web.Response(status=MISDIRECTED)
+    return await forwarder.forward(request)
 
 
 def _routing_problem(request: web.Request, error: web.HTTPException) -> Problem:

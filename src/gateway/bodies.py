@@ -43,13 +43,11 @@ async def _in_turn(is_large: bool, read: Callable[P, T], *args: P.args, **kwargs
     return await asyncio.to_thread(read, *args, **kwargs) if is_large else read(*args, **kwargs)
 
 
-def check_head(request: web.Request, max_bytes: int) -> None:
-    """Refuse a body by its headers, before a byte of it is read. Raises FormatError."""
+def check_type(request: web.Request) -> None:
+    """Refuse a body by its type, before a byte of it is read. Raises FormatError."""
     if request.content_type != JSON_TYPE:
         # A web page can send other types to this machine without asking; and an API takes nothing else.
         raise FormatError(f"the content type must be {JSON_TYPE}", kind=ProblemKind.MEDIA_TYPE)
-    if (request.content_length or 0) > max_bytes:
-        raise too_large(max_bytes)
 
 
 def too_large(max_bytes: int) -> FormatError:
@@ -58,28 +56,34 @@ def too_large(max_bytes: int) -> FormatError:
     return FormatError(message, kind=ProblemKind.BODY_TOO_LARGE)
 
 
-async def let_come(request: web.Request) -> None:
+async def _let_come(request: web.Request) -> None:
     """Tell a client that waits for it to send its body."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # this is no part of the answer
 
 
-async def read_object(request: web.Request, max_bytes: int) -> Body:
-    """The JSON object in the body. Raises FormatError."""
-    await let_come(request)
+async def read_body(request: web.Request, max_bytes: int) -> bytes:
+    """The body, also a second time. Raises FormatError."""
+    if (request.content_length or 0) > max_bytes:
+        raise too_large(max_bytes)
     try:
         if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
-            content = await request.read()
-        else:
-            async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
-                content = await request.read()
+            return await request.read()
+        await _let_come(request)
+        async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
+            return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(max_bytes) from None
     except web.RequestPayloadError:
         raise FormatError("the body can't be read: its content or transfer encoding is broken") from None
     except TimeoutError:
         raise FormatError("the body did not arrive in time") from None
+
+
+async def read_object(request: web.Request, max_bytes: int) -> Body:
+    """The JSON object in the body. Raises FormatError."""
+    content = await read_body(request, max_bytes)
     is_large = len(content) > AT_ONCE_BYTES
     return Body(await _in_turn(is_large, _parsed, content), is_large)
 

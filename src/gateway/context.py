@@ -27,7 +27,11 @@ Metrics = Callable[[str], tuple[bytes, str]]  # Accept header -> body and conten
 
 @dataclass
 class GatewayContext:
-    """Settings, store and guard of one gateway. `pool` is the orchestrator while this process leads."""
+    """Settings, store and guard of one gateway, in one event loop.
+
+    `incarnation`: the name of this process as an orchestrator. `pool`: the orchestrator while this process
+    leads, or did so. `forwarder`: while the gateway runs.
+    """
 
     settings: Settings
     store: Store
@@ -37,8 +41,9 @@ class GatewayContext:
     metrics: Metrics
     clock: Clock
     simulated: bool
+    incarnation: str
     pool: Orchestrator | None = None
-    forwarder: Forwarder | None = None  # while this process stands by
+    forwarder: Forwarder | None = None
     times: TimeLimits = STANDARD
     open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
     choose: Callable[[str], ModelChoice] = field(init=False)  # `names.choose`, which remembers
@@ -46,6 +51,13 @@ class GatewayContext:
     def __post_init__(self) -> None:
         found = partial(choose, settings=self.settings, called=self.called)
         self.choose = lru_cache(NAMES_KEPT)(found)
+
+    @property
+    def passes_on(self) -> Forwarder:
+        """What passes requests on to the leader."""
+        if self.forwarder is None:
+            raise RuntimeError("requests come while the gateway runs")
+        return self.forwarder
 
     @property
     def max_body_bytes(self) -> int:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ..routing.limits.estimator import TOKENS_PER_MESSAGE
 from .answers import body_response
-from .bodies import check_head, read_object
+from .bodies import check_type, read_object
 from .context import CONTEXT
 from .formats.messages import MESSAGES
 from .generate import as_task, lower_case
@@ -21,7 +21,7 @@ from .problems import not_leading
 async def count_tokens(request: web.Request) -> web.Response:
     """About how many tokens a request would read."""
     context = request.app[CONTEXT]
-    check_head(request, context.max_body_bytes)
+    check_type(request)
     body = await read_object(request, context.max_body_bytes)
     headers = lower_case(request)
     found = await body.in_turn(MESSAGES.read_count, body.value, headers)

@@ -1,110 +1,273 @@
-"""Requests at a standby: they are passed on to the leader, and its answers back, streams event by event.
+"""Requests at a process that does not lead: they are passed on to the leader, and its answers back.
 
     client --> standby --> leader       method, path, body and keys as they came
-           <--         <--              status, headers and body as they come
+           <--         <--              status, headers and body as they come, streams event by event
 
 **Where to.** To the address that the leader has published in the database, and to no other: nothing of a
 request decides it but its path. A published address on loopback is used on the leader's own machine alone.
 
+**Held.** While no leader can be reached a request waits for one: at a standby, which may lead next, and at a
+leader that is ending, if one stands by. So a planned change of the leader refuses no request. It waits for
+HOLD_S at most, and not beyond its own deadline; what is left of that goes with it. A client that goes away
+ends the wait. When this process leads itself, what waited goes to its own gateway.
+
 **Once.** `Via` names every gateway that a request has passed. A gateway refuses what it has sent itself
-(`guard.py`), and a standby what another standby has passed on: then no process leads, or two names lead to
-one.
+(`guard.py`). What a standby has passed on is answered MISDIRECTED by a process that does not lead, and comes
+from that standby again.
 
 **Headers** that concern one connection stay on it (RFC 9110, section 7.6.1).
 
-**Breaks.** A leader that can't be reached, or that breaks off before its answer begins, is 503 with
-`retry-after`, as without a leader. Later the client's connection is broken too: an answer that was cut off
-must not look complete. A client that goes away ends its request at the leader.
+**Breaks.** A leader that breaks off before its answer begins may have called a provider, so the request is
+not sent again: 503 with `retry-after`. Later the client's connection is broken too: an answer that was cut
+off must not look complete. A client that goes away ends its request at the leader.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs, web
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    TCPConnector,
+    hdrs,
+    web,
+)
 from multidict import CIMultiDict
 from yarl import URL
 
 from ..access import is_loopback
-from ..errors import StoreError
+from ..errors import Expired, StoreError
 from ..via import via
-from .bodies import let_come
+from .bodies import read_body
 from .problems import not_leading
+from .requests import LEAST_DEADLINE_S, PREFIX, timeout_s
 
 if TYPE_CHECKING:
     from ..core.store import Leader, Store
 
 CONNECT_S = 3.0
 LOOK_S = 1.0  # an address is read again after so long
+HELD_LOOK_S = 0.25  # while requests are held
+HOLD_S = 60.0  # a leader that ends takes 30 s at most, one that was killed is replaced within 15 s
+SETTLE_LOOK_S = 0.05
+PASSING_S = 0.5  # a shorter wait is not taken off the deadline
 STANDBY = "(standby)"
+MISDIRECTED = 421
 _BROKEN = (ClientError, TimeoutError, OSError)
+_NOT_REACHED = (ClientConnectorError, ConnectionTimeoutError)
 _OF_A_CONNECTION = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
     "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-_NOT_PASSED_ON = frozenset({"host", "via", "expect"})
+# A body is passed on as it was read: decoded, and of another length.
+_NOT_PASSED_ON = frozenset({"host", "via", "expect", "content-length", "content-encoding"})
+
+
+class Place(NamedTuple):
+    """This process: the name of its machine, its name as an orchestrator, the most requests it may hold."""
+
+    host: str
+    incarnation: str
+    most_held: int
+
+
+class _Seen(NamedTuple):
+    """Where the leader's gateway is; empty: not known, and whether one may be there soon."""
+
+    url: str
+    is_expected: bool
 
 
 class Forwarder:
-    """Passes requests on to the leader. `host`: the name of this machine. For one event loop."""
+    """Passes requests on to the leader. For one event loop.
 
-    def __init__(self, store: Store, host: str, session: ClientSession) -> None:
-        self._store, self._host, self._session = store, host, session
-        self._url, self._read_at = "", float("-inf")
+    `stands_by`: this process may lead next, so that requests can always wait. `own_url`: where its own
+    gateway is; empty while requests that arrive there come back to this forwarder.
+    """
+
+    def __init__(self, store: Store, place: Place, session: ClientSession, max_body_bytes: int) -> None:
+        self._store, self._place, self._session = store, place, session
+        self._max_body_bytes = max_body_bytes
+        self.stands_by, self.own_url = False, ""
+        self._seen, self._read_at = _Seen("", is_expected=False), float("-inf")
+        self._held = self._busy = 0
+        self._watching: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()  # what was seen ends the wait; a new one each time
+        self._limits: set[asyncio.Timeout] = set()  # of requests that a leader has
+        self._now = asyncio.get_running_loop().time
+
+    # ------------------------------------------------------------------ requests
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
-        """The leader's answer. Raises FormatError where there is no leader, or it does not answer."""
-        before = ", ".join(request.headers.getall(hdrs.VIA, ()))
-        url = "" if STANDBY in before else await self._leader()
-        if not url:
-            raise not_leading()
-        headers = _passed_on(request.headers, _NOT_PASSED_ON)
-        headers[hdrs.VIA] = f"{via(before)} {STANDBY}"
-        await let_come(request)
+        """The leader's answer. Raises NotServing where no leader comes in time or it does not answer, Expired
+        where the request's own time is over, and FormatError for a body that can't be read.
+        """
+        self._busy += 1
         try:
-            answer = await self._session.request(
-                request.method,
-                URL(url.rstrip("/") + request.rel_url.raw_path_qs, encoded=True),
-                headers=headers,
-                data=request.content if request.can_read_body else None,
-                allow_redirects=False,
-            )
-        except _BROKEN as error:
-            self._read_at = float("-inf")
-            raise not_leading() from error
-        async with answer:
-            passed = web.StreamResponse(
-                status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers, frozenset())
-            )
-            await passed.prepare(request)
-            try:
+            return await self._forward(request)
+        finally:
+            self._busy -= 1
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        began = self._now()
+        limit_s = timeout_s({name.lower(): value for name, value in request.headers.items()})
+        body = await read_body(request, self._max_body_bytes)
+        url = await self._address()
+        while True:
+            while not url:
+                if self._now() - began >= limit_s:
+                    raise Expired("the deadline has passed while no orchestrator leads")
+                url = await self._hold(began + min(HOLD_S, limit_s))
+            headers = self._headers(request, url)
+            if (waited_s := self._now() - began) > PASSING_S:
+                headers[f"{PREFIX}timeout"] = f"{max(limit_s - waited_s, LEAST_DEADLINE_S):.3f}"
+            answer = await self._exchange(request, url, headers, body)
+            if answer is not None:
+                return answer
+            self._seen, url = _Seen("", is_expected=True), ""  # this leader has just ended
+
+    def _headers(self, request: web.Request, url: str) -> CIMultiDict[str]:
+        headers = _passed_on(request.headers, _NOT_PASSED_ON)
+        before = ", ".join(request.headers.getall(hdrs.VIA, ()))
+        if url != self.own_url:
+            headers[hdrs.VIA] = f"{via(before)} {STANDBY}"
+        elif before:
+            headers[hdrs.VIA] = before
+        return headers
+
+    async def _exchange(
+        self, request: web.Request, url: str, headers: CIMultiDict[str], body: bytes
+    ) -> web.StreamResponse | None:
+        """Send it, and the answer back; None where it did not reach a leader."""
+        passed: web.StreamResponse | None = None
+        to = URL(url.rstrip("/") + request.rel_url.raw_path_qs, encoded=True)
+        try:
+            async with (
+                self._limited(),
+                self._session.request(
+                    request.method, to, headers=headers, data=body or None, allow_redirects=False
+                ) as answer,
+            ):
+                if answer.status == MISDIRECTED:
+                    return None
+                passed = web.StreamResponse(
+                    status=answer.status,
+                    reason=answer.reason,
+                    headers=_passed_on(answer.headers, frozenset()),
+                )
+                await passed.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await passed.write(chunk)
-            except ClientError as error:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError("the leader broke off its answer") from error
-            await passed.write_eof()
+        except _NOT_REACHED:
+            return None
+        except _BROKEN as error:
+            if passed is None:
+                self._read_at = float("-inf")
+                raise not_leading() from error
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the leader broke off its answer") from error
+        await passed.write_eof()
         return passed
 
-    async def _leader(self) -> str:
-        """The address of the leader's gateway; empty where none can be used."""
-        now = asyncio.get_running_loop().time()
-        if now - self._read_at >= LOOK_S:
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """No limit of time, until this process leads."""
+        async with asyncio.timeout(None) as limit:
+            self._limits.add(limit)
             try:
-                self._url = await asyncio.to_thread(self._look)
-            except StoreError:
-                self._url = ""
-            self._read_at = now
-        return self._url
+                yield
+            finally:
+                self._limits.discard(limit)
 
-    def _look(self) -> str:
+    # ------------------------------------------------------------------ the leader
+
+    async def _address(self) -> str:
+        """The address of the leader's gateway; empty where none can be used."""
+        if self._now() - self._read_at >= LOOK_S:
+            await self._look()
+        return self._seen.url
+
+    async def _hold(self, until: float) -> str:
+        """The address after a wait; empty where it has not come. Raises NotServing where none is expected, or
+        too many wait.
+        """
+        late = self._now() >= until
+        if late or self._held >= self._place.most_held or not (self.stands_by or self._seen.is_expected):
+            raise not_leading()
+        self._held += 1
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        except TimeoutError:
+            return ""
+        finally:
+            self._held -= 1
+        return self._seen.url
+
+    async def _watch(self) -> None:
+        """Look for a leader while requests are held."""
+        while self._held:
+            await asyncio.sleep(HELD_LOOK_S)
+            await self._look()
+            if self._seen.url or not (self.stands_by or self._seen.is_expected):
+                self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _look(self) -> None:
+        with suppress(StoreError):  # without the database no other leader appears
+            self._seen = await asyncio.to_thread(self._read)
+        self._read_at = self._now()
+
+    def _read(self) -> _Seen:
         row = self._store.leadership
-        return usable_address(row.gateway_url(), row.leader(), self._host)
+        url, leader = row.gateway_url(), row.leader()
+        if leader.holder != self._place.incarnation:
+            url = usable_address(url, leader, self._place.host)
+            if url or leader.alive:
+                return _Seen(url, is_expected=True)
+        elif self.own_url:
+            return _Seen(self.own_url, is_expected=True)
+        return _Seen("", is_expected=bool(self._store.standbys.present()))
+
+    # ------------------------------------------------------------------ ends
+
+    def lead(self, own_url: str, finish_s: float) -> None:
+        """This process leads: requests go to its own gateway, which must not lead back here.
+
+        What the last leader has begun to answer may take `finish_s`: it may be a machine that is gone.
+        """
+        self.own_url, self._seen = own_url, _Seen(own_url, is_expected=True)
+        self._read_at = self._now()
+        self._tell()
+        for each in self._limits:
+            each.reschedule(self._now() + finish_s)
+
+    async def settled(self, within_s: float | None = None) -> None:
+        """Wait until no request is passed on any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._busy:
+                    await asyncio.sleep(SETTLE_LOOK_S)
+
+
+def comes_from_standby(request: web.Request) -> bool:
+    """Whether a standby has passed it on, and no other gateway since."""
+    return request.headers.getall(hdrs.VIA, [""])[-1].rstrip().endswith(STANDBY)
 
 
 def usable_address(url: str, leader: Leader, host: str) -> str:
@@ -129,7 +292,7 @@ def _passed_on(headers: Mapping[str, str], besides: frozenset[str]) -> CIMultiDi
 
 
 @asynccontextmanager
-async def forwarding(store: Store, host: str) -> AsyncIterator[Forwarder]:
+async def forwarding(store: Store, place: Place, max_body_bytes: int) -> AsyncIterator[Forwarder]:
     """A forwarder while the block runs. Each request has a connection of its own: on one that was kept, a
     request that gets no answer may have been received or not.
     """
@@ -141,4 +304,4 @@ async def forwarding(store: Store, host: str) -> AsyncIterator[Forwarder]:
         skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE, hdrs.USER_AGENT),
     )
     async with session:
-        yield Forwarder(store, host, session)
+        yield Forwarder(store, place, session, max_body_bytes)

@@ -22,7 +22,7 @@ from ..errors import InputError, ModelUnavailable, NoRoute
 from ..records import GENERAL, Task
 from .answers import CALLER, REQUEST_ID, body_response
 from .asked import Asked, answer_headers
-from .bodies import check_head, read_object
+from .bodies import check_type, read_object
 from .context import CONTEXT, GatewayContext
 from .formats.base import CallerRequest, Format, FormatError
 from .formats.chat import CHAT
@@ -62,7 +62,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
 
 async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    check_head(request, context.max_body_bytes)
+    check_type(request)
     if context.placing() is None:
         raise not_leading()
     body = await read_object(request, context.max_body_bytes)

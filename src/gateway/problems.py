@@ -50,7 +50,6 @@ def problem(error: RequestDeclined | ProviderError | FormatError) -> Problem:
     return Problem(_KINDS[type(error)], text, retry_after_s=retry_after_s)
 
 
-def not_leading() -> FormatError:
+def not_leading() -> NotServing:
     """The refusal while this process does not place requests."""
-    text = "the orchestrator is starting, ending or on standby"
-    return FormatError.of(Problem(ProblemKind.UNAVAILABLE, text, retry_after_s=RETRY_AFTER_S))
+    return NotServing("the orchestrator is starting, ending or on standby")

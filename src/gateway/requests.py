@@ -59,7 +59,7 @@ def request_options(
             param=f"{PREFIX}task-type",
         )
     return RequestOptions(
-        _timeout_s(headers),
+        timeout_s(headers),
         run_id(headers, body),
         _number(headers, "run-max-cost-usd", 1e9),
         _priority(headers, role),
@@ -69,7 +69,8 @@ def request_options(
     )
 
 
-def _timeout_s(headers: Mapping[str, str]) -> float:
+def timeout_s(headers: Mapping[str, str]) -> float:
+    """How long the request may take. Raises FormatError."""
     given = _number(headers, "timeout", MAX_TIMEOUT_S)
     if given is not None:
         return given

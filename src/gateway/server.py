@@ -2,7 +2,9 @@
 
 It listens from the start of the process. Until this process leads, a thread of its own passes requests on to
 the leader (`forwarding.py`); then the application runs in the orchestrator's event loop, so that a request is
-placed without a detour through the database. The socket stays open in between: no connection is refused.
+placed without a detour through the database. The socket stays open in between: no connection is refused, and
+requests that the thread still holds go to the application. At the end requests that were not answered are
+passed on to the next leader.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -27,9 +30,9 @@ from ..config import ProviderAccess
 from ..errors import ConfigError
 from ..formatting import plural
 from .app import build_app
-from .connections import CONNECTIONS
+from .connections import CONNECTIONS, Connections
 from .context import GatewayContext
-from .forwarding import forwarding
+from .forwarding import Place, forwarding
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
@@ -159,6 +162,7 @@ class Gateway:
 
     def __init__(self, listener: Listener, context: GatewayContext) -> None:
         self.listener, self._context = listener, context
+        self._place = Place(socket.gethostname(), context.incarnation, context.settings.gateway.max_waiting)
 
     @property
     def published_url(self) -> str:
@@ -171,47 +175,82 @@ class Gateway:
 
     @asynccontextmanager
     async def serving(self, pool: Orchestrator) -> AsyncIterator[None]:
-        """Place requests with `pool` while the block runs."""
-        self._context.pool = pool
+        """Place requests with `pool` while the block runs. It ends when another orchestrator may lead: then
+        the next leader answers what this one has not, and may listen on the same port.
+        """
         before = sys.getswitchinterval()
         sys.setswitchinterval(min(before, SWITCH_INTERVAL_S))
         try:
-            async with self._running():
+            async with self._forwarding(pool) as context, self._running(context) as doors:
                 yield
+                doors.close()
+                self.listener.close()
+                await self._end(context, doors)
         finally:
             sys.setswitchinterval(before)
-            self._context.pool = None
 
     @contextmanager
-    def standing_by(self) -> Iterator[None]:
-        """Pass requests on to the leader, on a thread of its own, while the block runs, which blocks."""
-        loop = asyncio.new_event_loop()
-        over = asyncio.Event()
+    def standing_by(self) -> Iterator[Callable[[], None]]:
+        """Pass requests on to the leader, on a thread of its own, while the block runs, which blocks.
+
+        Call what it returns when this process leads: it accepts no further connections then, and requests
+        that have waited go to the gateway that `serving` runs.
+        """
+        loop, over, handed_over = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+        leads = False
 
         async def stand_by() -> None:
-            async with forwarding(self._context.store, socket.gethostname()) as forwarder:
-                self._context.forwarder = forwarder
-                try:
-                    async with self._running():
-                        await over.wait()
-                finally:
-                    self._context.forwarder = None
+            async with self._forwarding() as context, self._running(context) as doors:
+                forwarder = context.passes_on
+                forwarder.stands_by = True
+                await over.wait()
+                doors.close()
+                forwarder.stands_by = False
+                if leads:
+                    forwarder.lead(self.listener.url, FINISH_S)
+                    handed_over.set()
+                    await doors.empty()
+                    await forwarder.settled()
+                else:
+                    await self._end(context, doors)
 
         def run() -> None:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(stand_by())
+            try:
+                with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                    runner.run(stand_by())
+            finally:
+                handed_over.set()
+
+        def lead() -> None:
+            nonlocal leads
+            leads = True
+            loop.call_soon_threadsafe(over.set)
+            handed_over.wait()
 
         thread = threading.Thread(target=run, name="gateway", daemon=True)
         thread.start()
         try:
-            yield
+            yield lead
         finally:
-            loop.call_soon_threadsafe(over.set)
-            thread.join()
+            if not leads:
+                loop.call_soon_threadsafe(over.set)
+            thread.join(self._context.settings.pool.shutdown_grace_s + FINISH_S)
 
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
-        app = build_app(self._context)
+    async def _forwarding(self, pool: Orchestrator | None = None) -> AsyncIterator[GatewayContext]:
+        """What requests need in this event loop."""
+        context = self._context
+        async with forwarding(context.store, self._place, context.max_body_bytes) as forwarder:
+            yield replace(context, pool=pool, forwarder=forwarder)
+
+    async def _end(self, context: GatewayContext, doors: _Doors) -> None:
+        """Wait for answers of the leader, as long as calls in flight may take at the end."""
+        await doors.empty()
+        await context.passes_on.settled(context.settings.pool.shutdown_grace_s)
+
+    @asynccontextmanager
+    async def _running(self, context: GatewayContext) -> AsyncIterator[_Doors]:
+        app = build_app(context)
         connections = app[CONNECTIONS]
         runner = web.AppRunner(
             app,
@@ -229,10 +268,32 @@ class Gateway:
 
         loop, accept = asyncio.get_running_loop(), partial(connections.accepted, serve)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(runner.cleanup)
-            stack.push_async_callback(connections.first_requests)
-            for each in self.listener.copies():
-                accepting = await loop.create_server(accept, sock=each, backlog=BACKLOG)
-                stack.callback(accepting.close)
             await stack.enter_async_context(connections.watched())
-            yield
+            stack.push_async_callback(runner.cleanup)
+            doors = _Doors(serve, connections)
+            stack.callback(doors.close)
+            for each in self.listener.copies():
+                doors.open(await loop.create_server(accept, sock=each, backlog=BACKLOG))
+            yield doors
+
+
+class _Doors:
+    """Where connections come in, for one event loop."""
+
+    def __init__(self, server: web.Server, connections: Connections) -> None:
+        self._server, self._connections = server, connections
+        self._accepting: list[asyncio.Server] = []
+
+    def open(self, accepting: asyncio.Server) -> None:
+        """Connections come in here."""
+        self._accepting.append(accepting)
+
+    def close(self) -> None:
+        """Accept no further connections."""
+        for each in self._accepting:
+            each.close()
+
+    async def empty(self) -> None:
+        """Take what has been sent on connections that were accepted, and close those that are idle."""
+        await self._connections.first_requests()
+        self._server.pre_shutdown()

@@ -67,6 +67,7 @@ async def in_process(
             metrics=lambda _accept: (b"", "text/plain"),
             clock=Clock(),
             simulated=False,
+            incarnation=served.pool.incarnation,
             times=times,
         )
         try:

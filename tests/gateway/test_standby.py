@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
+import json
 import re
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment
 
 from .conftest import Served, started
-from .http_client import send
+from .http_client import Answer, send
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
 TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
@@ -45,9 +48,14 @@ def standing_by(folder: Path, environ: dict[str, str]) -> Iterator[Served]:
     with Script("--yes", "--standby", "--config", "own.toml", cwd=folder, env=environ) as script:
         script.wait_for("gateway: base URL ")
         script.wait_for("standby: waiting")
-        found = re.search(r"base URL (http://\S+)/v1 ", script.err)
-        assert found, script.err
-        yield Served(found[1], script)
+        yield Served(address_of(script), script)
+
+
+def address_of(script: Script) -> str:
+    """Where its gateway is."""
+    found = re.search(r"base URL (http://\S+)/v1 ", script.err)
+    assert found, script.err
+    return found[1]
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +129,9 @@ def test_a_request_is_passed_on_once(pair: tuple[Served, Served]) -> None:
     _, standby = pair
     headers = {"x-api-key": TOKEN, "Via": "1.1 another-gateway (standby)"}
     found = send(standby.url, "/v1/messages", method="POST", body=BODY, headers=headers)
-    assert found.status in (503, 529)
-    assert int(found.headers["retry-after"]) > 0
+    assert found.status == 421
+    headers["Via"] += ", 1.1 a-gateway-that-took-it-for-a-provider"
+    assert send(standby.url, "/v1/messages", method="POST", body=BODY, headers=headers).status == 200
 
 
 @pytest.mark.parametrize("path", ["//evil.example/v1/models", "/v1/models?at=http://evil.example"])
@@ -153,6 +162,107 @@ def test_a_body_that_waits_for_100_continue_is_asked_for(pair: tuple[Served, Ser
     connection.close()
 
 
+def test_a_compressed_body_is_passed_on(pair: tuple[Served, Served]) -> None:
+    _, standby = pair
+    headers = {"x-api-key": TOKEN, "content-type": "application/json", "content-encoding": "gzip"}
+    body = gzip.compress(json.dumps(BODY).encode())
+    found = send(standby.url, "/v1/messages", method="POST", body=body, headers=headers)
+    assert found.status == 200, found.body
+
+
+# ------------------------------------------------------------------ while no leader can be reached
+
+
+class Asked:
+    """A request on a thread of its own, which is not repeated. `answer` waits for its end."""
+
+    def __init__(self, url: str, *, stream: bool = False, **headers: str) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        body = {**BODY, "stream": stream}
+        self._sent = self._pool.submit(
+            send, url, "/v1/messages", method="POST", body=body, headers={"x-api-key": TOKEN, **headers}
+        )
+
+    @property
+    def answer(self) -> Answer:
+        self._pool.shutdown(wait=False)
+        return self._sent.result(90)
+
+    @property
+    def waits(self) -> bool:
+        return not self._sent.done()
+
+
+def is_whole(answer: Answer) -> bool:
+    """Whether it is an answer, or a stream to its end."""
+    return (
+        answer.status == 200
+        and re.search(rb'"stop_reason": ?"(end_turn|max_tokens)"', answer.body) is not None
+    )
+
+
+@contextmanager
+def unreachable(folder: Path, simulator: SimulatorProcess, toml: str = "") -> Iterator[tuple[Script, Served]]:
+    """A leader without a gateway, and its standby: requests that come to that one wait."""
+    environ = live_environment(simulator.base_urls)
+    (folder / "own.toml").write_text(toml)
+    with Script("--yes", "--no-gateway", "--config", "own.toml", cwd=folder, env=environ) as leader:
+        leader.wait_for("serving the queue")
+        with standing_by(folder, environ) as standby:
+            yield leader, standby
+
+
+def test_requests_wait_at_a_standby_until_it_leads(tmp_path: Path, slow: SimulatorProcess) -> None:
+    with unreachable(tmp_path, slow) as (leader, standby):
+        held = [Asked(standby.url, stream=n % 2 == 0) for n in range(6)]
+        late = send(
+            standby.url, "/v1/messages", method="POST", body=BODY, headers={"x-orchestrator-timeout": "1"}
+        )
+        assert late.status == 529 and late.headers["x-should-retry"] == "false"
+        with (
+            openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0, timeout=1) as client,
+            pytest.raises(openai.APITimeoutError),
+        ):
+            client.chat.completions.create(model="economy", messages=PROMPT)
+        assert all(each.waits for each in held)
+        leader.kill()
+        assert all(is_whole(each.answer) for each in held)
+        assert is_whole(Asked(standby.url).answer)
+    assert sum(each["calls"] for each in slow.stats().values()) == 7  # none for those that had left
+
+
+def test_as_many_requests_wait_at_a_standby_as_at_a_leader(tmp_path: Path, slow: SimulatorProcess) -> None:
+    with unreachable(tmp_path, slow, "[gateway]\nmax_waiting = 2\n") as (leader, standby):
+        asked = [Asked(standby.url) for _ in range(3)]
+        while all(each.waits for each in asked):
+            leader.pause()
+        [refused] = [each for each in asked if not each.waits]
+        assert refused.answer.status == 503 and int(refused.answer.headers["retry-after"]) > 0
+        leader.terminate()
+        assert leader.wait() == 0, leader.err
+        assert all(is_whole(each.answer) for each in asked if each is not refused)
+
+
+def test_a_planned_change_of_the_leader_refuses_no_request(tmp_path: Path, slow: SimulatorProcess) -> None:
+    limits = "requests_per_minute = 60\nburst_s = 1\n"  # most requests wait
+    environ = live_environment(slow.base_urls)
+    toml = "".join(f"[providers.{name}.limits]\n{limits}" for name in PROVIDERS)
+    (tmp_path / "own.toml").write_text(toml)
+    with Script("--yes", "--config", "own.toml", cwd=tmp_path, env=environ) as leader:
+        leader.wait_for("serving the queue")
+        url = address_of(leader)
+        with standing_by(tmp_path, environ) as standby:
+            asked = [Asked(at, stream=n % 2 == 0) for n in range(5) for at in (url, standby.url)]
+            while not any(each["in_flight"] for each in slow.stats().values()):
+                leader.pause()
+            leader.terminate()
+            leader.wait_for("waiting up to 30 s for running calls")
+            asked += [Asked(at, stream=n % 2 == 0) for n in range(2) for at in (url, standby.url)]
+            assert all(is_whole(each.answer) for each in asked)
+            assert leader.wait() == 0, leader.err
+    assert sum(each["calls"] for each in slow.stats().values()) == len(asked)
+
+
 def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
@@ -172,9 +282,8 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
                 ):
                     if number == 2:
                         leader.kill()
-            standby.script.wait_for("serving the queue")
-            patient = client.with_options(max_retries=5)
-            answer = patient.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40)
+            leader.wait()
+            answer = client.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40)
             assert answer.choices[0].message.content
 
 
