@@ -5,6 +5,7 @@ own, which would do all of that again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ _engines: dict[str, sa.Engine] = {}
 _builders: dict[tuple[Any, ...], Callable[..., tuple[str, str]]] = {}
 _environments: list[Environment] = []
 _creation: list[tuple[str, Any]] = []  # statements with their parameters
+_noting = threading.Lock()  # held while they are noted: tests open databases on several threads
 
 
 def compile_statements_once() -> None:
@@ -43,13 +45,15 @@ def plan_schema_once() -> None:
     def _upgrade(connection: sa.Connection) -> None:
         if connection.dialect.name != "sqlite" or sa.inspect(connection).get_table_names():
             upgrade(connection)
-        elif _creation:
-            for statement, parameters in _creation:
-                connection.exec_driver_sql(statement, parameters)
-        else:
-            sa.event.listen(connection, "before_cursor_execute", _note)
-            upgrade(connection)
-            sa.event.remove(connection, "before_cursor_execute", _note)
+            return
+        with _noting:
+            if not _creation:
+                sa.event.listen(connection, "before_cursor_execute", _note)
+                upgrade(connection)
+                sa.event.remove(connection, "before_cursor_execute", _note)
+                return
+        for statement, parameters in _creation:
+            connection.exec_driver_sql(statement, parameters)
 
     migrate._upgrade = _upgrade
 

@@ -34,7 +34,7 @@ from ..core.store.loading import parts
 from ..errors import InputError, OrchestratorError, PoolClosed, StoreError
 from ..records import Result, Task, TaskStatus
 from ..steady import steady
-from .lead import Lead
+from .lead import Lead, turn_at
 
 CHUNK = 500  # tasks in a transaction
 CHECK_EVERY_S = 0.1
@@ -75,8 +75,11 @@ class Engine:
 
     # ------------------------------------------------------------------ for other threads
 
-    def open(self) -> None:
+    def open(self, *, in_turn: bool = False) -> None:
         """Open the store, take the lead or find the server that has it, and start. It blocks.
+
+        `in_turn`: wait for the pools of other threads that were opened so, too. For a pool that this thread
+        closes without waiting for anything but its tasks.
 
         Raises StoreError, ConfigError, and InputError for a cap beside a server, which does not know it.
         """
@@ -88,6 +91,8 @@ class Engine:
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="orchestrator-")))
                 self._setup = self._setup.with_settings(state_dir=folder, database_url=None)
             self._store: Store = stack.enter_context(open_store(self._setup))
+            if in_turn:
+                stack.enter_context(turn_at(self._store))
             self._lead = Lead(self._store, self._setup.settings.pool.lease_s)
             stack.enter_context(self._lead.leadership)
             if not self._lead.take():

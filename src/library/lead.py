@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
+from weakref import WeakValueDictionary
 
 from ..core.leadership import Leadership, running_orchestrator
 from ..core.lease_watch import LeaseWatch
@@ -14,6 +16,20 @@ from ..errors import StoreError
 LOOK_S = 0.2
 # Another pool of this process may be about to end; one that is open in the same function never does.
 OWN_POOL_WAIT_S = 5.0
+# By place of the store. Shared by the threads of a process, since calls in any of them must take turns.
+_TURNS: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
+_turns_lock = threading.Lock()
+
+
+def turn_at(store: Store) -> threading.RLock:
+    """The lock of this process's pools that end by themselves. They wait for each other, however long.
+
+    A thread that holds it gets it again: a pool inside of another is for `Lead.take` to refuse.
+    """
+    with _turns_lock:
+        lock = _TURNS.get(store.place) or threading.RLock()
+        _TURNS[store.place] = lock
+        return lock
 
 
 class Lead:

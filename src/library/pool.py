@@ -190,7 +190,7 @@ class Pool:
         ]
         if not submissions:
             return []
-        self._engine.open()
+        self._engine.open(in_turn=True)
         try:
             for submission in submissions:
                 self._engine.submit(submission)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from src import InputError, KeyRejected, Result, Task, answer
+from src import InputError, KeyRejected, Result, StoreError, Task, answer
+from src.library import lead
 from src.messages import Message
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
@@ -103,6 +105,30 @@ def test_calls_from_several_threads_of_one_process_are_all_answered(
     assert all(each.status == "succeeded" for some in results for each in some)
     assert simulator.stats()["openai"]["calls"] == 10
     assert left_open(tmp_path) == 0 if is_kept else not any(tmp_path.iterdir())
+
+
+def test_a_call_waits_for_the_calls_of_other_threads_however_long(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lead, "OWN_POOL_WAIT_S", 0.0)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with ThreadPoolExecutor(3) as threads:
+        found = [threads.submit(answer, [f"{n}?"], state_dir="state") for n in range(3)]
+        assert [result.status for each in found for result in each.result()] == ["succeeded"] * 3
+
+
+def test_a_call_inside_of_another_is_refused(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lead, "OWN_POOL_WAIT_S", 0.0)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match="another pool of this program is open on it"):
+        answer(["a?"], state_dir="state", on_progress=lambda _: answer(["b?"], state_dir="state"))
+    assert left_open(tmp_path) == 0
 
 
 def test_a_call_that_fails_leaves_no_task_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
