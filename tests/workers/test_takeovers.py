@@ -14,7 +14,7 @@ import pytest
 
 from src.core.store import Store
 from src.messages import Message
-from src.records import Task, TaskStatus
+from src.records import Outcome, Task, TaskStatus
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ROOT, child_environment
 
@@ -114,7 +114,10 @@ def test_a_leader_that_is_killed_costs_no_call(postgresql_url: str, provider: Si
         assert cluster.uncertain_nanos() == 0
         rows = [row for row, _ in cluster.store.result_sync.ended(BATCH)]
         results = [stored.result for stored in cluster.store.result_sync.results_at(rows)]
-        assert [len(result.attempts) for result in results] == [1] * 50
+        made = [
+            each for result in results for each in result.attempts if each.outcome is not Outcome.CANCELLED
+        ]
+        assert len(made) == 50  # a worker with a late leader sends nothing: that attempt is cancelled
 
 
 def test_a_stopped_leader_that_was_taken_over_does_no_harm(
