@@ -80,7 +80,9 @@ RULES: dict[type[ProviderError], Rule] = {
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
-    WorkerLost: Rule(at_most=4),  # a task whose workers die each time is probably why; as `pool.max_claims`
+    # A task whose workers die each time is probably why. Others are lost with it each time where there is one
+    # worker, and sometimes elsewhere, as with workers that are killed for another reason: so not too few.
+    WorkerLost: Rule(at_most=10),
     InternalError: Rule(at_most=3),  # excludes no provider: what fails three times fails for ever
 }
 # For ContentRefused, where the settings allow another provider.
