@@ -153,6 +153,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.workers": (*_BELOW, "src.routing", "src.providers", "src.agents"),
     # The seam is a leaf: what carries its messages needs nothing else.
     "src.workers.port": (),
+    "src.workers.standstill": (),
     "src.workers.plain": (
         "src.errors",
         "src.message_json",
@@ -167,6 +168,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "src.steady",
         "src.workers.plain",
         "src.workers.port",
+        "src.workers.standstill",
     ),
     "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents", "src.workers"),
     "src.simulator": (),

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..errors import InternalError, ProviderError
+from ..errors import InternalError, ProviderError, TimedOut
 from ..fence import NotSent, may_send
 from ..records import Completion, CompletionRequest
 from ..steady import steady
@@ -42,6 +42,7 @@ from .port import (
     Take,
     Taken,
 )
+from .standstill import Standstill
 
 log = logging.getLogger(__name__)
 MOST_OUTCOMES = 200  # in one reply: a message must not hold up the next one
@@ -85,6 +86,7 @@ class Worker:
         self._lead = _Lead()
         self._done = 0
         self._sent_at = -math.inf  # when the last outcomes were sent
+        self._standstill = Standstill(lambda: self.in_flight > 0)
         self.draining = False
 
     def __repr__(self) -> str:
@@ -188,6 +190,7 @@ class Worker:
         if key not in self._held and key not in self._forgotten:
             held = self._held[key] = _Held(call["facts"], self._clock())
             held.running = asyncio.create_task(self._run(held, call, start_before))
+            self._standstill.watch()
 
     async def _run(self, held: _Held, call: CallMessage, start_before: float) -> None:
         """Make one call and keep its outcome. Never raises."""
@@ -204,7 +207,10 @@ class Worker:
         except NotSent:
             self._end(key, held, "not_started")
         except ProviderError as error:
-            self._end(key, held, "failed", error=encode_error(error, time.time()))
+            if isinstance(error, TimedOut) and self._standstill.has_just_ended:
+                self._end(key, held, "cut_off")  # the provider may have answered in time
+            else:
+                self._end(key, held, "failed", error=encode_error(error, time.time()))
         except Exception as error:
             log.exception("unexpected internal error during a call", extra={"action": "attempt", "key": key})
             text = f"internal error of a worker: {type(error).__name__} (its log has the traceback)"

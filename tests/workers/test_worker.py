@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from src.errors import RateLimited
+from src.errors import RateLimited, TimedOut
 from src.messages import Message
 from src.records import Completion, CompletionRequest, FinishReason, Usage
 from src.workers.plain import decode_completion, decode_error, encode_request
@@ -33,6 +34,9 @@ class Provider:
         prompt = request.messages[0].text
         self.called.append(prompt)
         await self.gate.wait()
+        if prompt.startswith("silence"):
+            await asyncio.sleep(0.3)
+            raise TimedOut("no answer", provider=provider)
         if prompt == "refuse":
             raise RateLimited("slow down", provider=provider, retry_after_s=3.0)
         if prompt == "break":
@@ -246,6 +250,22 @@ def test_a_call_that_is_cancelled_is_cut_off_and_one_that_has_ended_is_not() -> 
             ("running", "cut_off"),
             ("given", "cut_off"),
         ]
+
+    tell(story)
+
+
+def test_a_time_limit_counts_for_the_provider_only_while_the_worker_runs() -> None:
+    async def story(worker: Worker, _: Provider) -> None:
+        leader = Leader(worker)
+        await leader.attach()
+        await leader.give("silence")
+        [found] = (await leader.take())["outcomes"]
+        assert found["error"] and decode_error(found["error"], 0.0).kind == "TimedOut"
+        await leader.take("silence", wait_s=0.0)
+        await leader.give("silence, stopped")
+        await asyncio.sleep(0)
+        time.sleep(1.5)  # as a process that is stopped
+        assert [each["status"] for each in (await leader.take())["outcomes"]] == ["cut_off"]
 
     tell(story)
 
