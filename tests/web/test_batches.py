@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from markupsafe import escape
 
+from src.core.budget_keeper import keep_cap
 from src.core.store import Store, TaskSelection
 from src.records import Result, TaskStatus
 from src.web.template_filters import batch_url
@@ -75,6 +76,12 @@ def test_a_batch_shows_progress_cost_models_and_events(client: FlaskClient, stor
     assert f"${cost / 1e9:.4f}" in page
     assert f"${cost / 1e9 * 10 / 7:.4f}" in page, "expected for all"
     assert "submitted</span>" in page
+
+
+def test_a_batch_shows_its_cap(client: FlaskClient, store: Store) -> None:
+    assert "at most $" not in client.get(batch_url(BATCH)).text
+    keep_cap(store, BATCH, 12.5, who="run", now=1.0)
+    assert "at most $12.50" in client.get(batch_url(BATCH)).text
 
 
 def test_batches_are_searched_and_paged(client: FlaskClient, store: Store) -> None:
