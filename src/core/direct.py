@@ -63,7 +63,7 @@ class DirectRequests:
         self._scheduler, self._placer, self._ends, self._end = scheduler, placer, ends, end
         self._requests, self._settings, self._now = ends.requests, scheduler.settings.gateway, placer.now
         self._caps, self._keys = caps, keys
-        self._serves = self._place_is_due = False
+        self._serves = False
         self._started = asyncio.Event()  # or has ended before
         end.when_draining(self.fail_waiting)
 
@@ -134,7 +134,7 @@ class DirectRequests:
         self._scheduler.offer(task, now, direct=True, is_turn=is_turn)
         self._requests.open(request)
         expiry = self._expire_at(request)
-        self._place_soon()
+        self._placer.place_soon()
         try:
             return await answer
         except asyncio.CancelledError:
@@ -185,16 +185,6 @@ class DirectRequests:
             raise NoRoute(f"no provider can serve it ({why or 'none is configured'})", route.excluded)
 
     # ------------------------------------------------------------------ placing and ends
-
-    def _place_soon(self) -> None:
-        """Place once for all requests that came in this iteration of the loop."""
-        if not self._place_is_due:
-            self._place_is_due = True
-            asyncio.get_running_loop().call_soon(self._place)
-
-    def _place(self) -> None:
-        self._place_is_due = False
-        self._placer.place()
 
     def _expire_at(self, request: OpenRequest) -> asyncio.TimerHandle | None:
         deadline_at = request.task.deadline_at

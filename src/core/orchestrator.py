@@ -310,7 +310,7 @@ class Orchestrator:
         if self._end.draining:
             self.direct.fail_waiting()
         else:
-            self._placer.place()
+            self._placer.place_soon()
 
     def _count(self, results: Sequence[Result]) -> None:
         """Results that were stored."""

@@ -15,6 +15,8 @@ from .result_writer import ResultWriter
 from .run_end import RunEnd
 from .task_ends import TaskEnds
 
+LEAST_PAUSE_S = 0.01  # what a limit of 1,000/s lets go meanwhile goes together
+
 
 class PlacementGuard:
     """Whether calls may be made at all now, those of tasks and canary calls.
@@ -76,6 +78,7 @@ class Placer:
         self.tasks_wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self.workers: Callable[[], tuple[WorkerSnapshot, ...]] = tuple  # for `snapshot`
+        self._is_due = False  # in the next iteration of the loop
         self._next_at: float | None = None  # when time alone lets a task go; None: a call must settle
 
     def place(self) -> None:
@@ -83,6 +86,16 @@ class Placer:
         with self._reporter.supervisor.guarding("placing tasks"):
             if self._guard.may_place():
                 self._place()
+
+    def place_soon(self) -> None:
+        """Place once for all that happens in this iteration of the loop: each look costs something."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._place_due)
+
+    def _place_due(self) -> None:
+        self._is_due = False
+        self.place()
 
     def place_anew(self) -> None:
         """Place after a change that concerns every waiting task: the network, a breaker, a model."""
@@ -116,7 +129,7 @@ class Placer:
             self._alarm = None
         self._next_at = at
         if at is not None:
-            self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - now), self.place)
+            self._alarm = asyncio.get_running_loop().call_later(max(LEAST_PAUSE_S, at - now), self.place)
 
     def next_in_s(self) -> float:
         """Seconds until time alone lets a waiting task go; 0 where a call must settle first."""
