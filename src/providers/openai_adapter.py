@@ -168,7 +168,10 @@ class OpenAIAdapter(SdkAdapter):
     codes = CODES
     classes = CLASSES
     answer_keys = ("choices", "output")
-    options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
+    options: ClassVar[Json] = {  # the key given, never OPENAI_ADMIN_KEY
+        **SdkAdapter.options,
+        "security": {"bearer_auth": True},
+    }
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
         super().__init__(access, slots, max_bytes)

@@ -7,8 +7,8 @@ neither the parameters that only some models take nor what compatible servers le
 The anthropic and openai SDKs are built alike: their own `post` returns the raw response
 (`cast_to=httpx2.Response`). Another SDK's adapter has its own `_post` and `_send`.
 
-Two costs of these SDKs are avoided: a random key for each call, of which the number is enough, and parsing
-the same few addresses several times a call.
+Three costs of these SDKs are avoided: a random key for each call, of which the number is enough, parsing the
+same few addresses several times a call, and deep copies of the defaults of options that are not given.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class SdkAdapter(AnswerReader):
     models_path: ClassVar[str]
     classes: ClassVar[Mapping[str, Verdict]]
 
-    options: ClassVar[Json] = {}  # given to the SDK with every call
+    # Given to the SDK with every call. Of what is not given, the SDK copies its default each time.
+    options: ClassVar[Json] = {"max_retries": 0, "params": {}}
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
         super().__init__(access)
@@ -250,9 +251,12 @@ class SdkAdapter(AnswerReader):
         """
         from httpx2 import Response
 
-        options = {**self.options, "timeout": limit, "idempotency_key": next(self._call_keys)}
-        if rendered.headers:
-            options["headers"] = rendered.headers
+        options = {
+            **self.options,
+            "timeout": limit,
+            "idempotency_key": next(self._call_keys),
+            "headers": rendered.headers,
+        }
         streaming = {"stream": stream, "stream_cls": None}
         return await self._client.post(
             self._path(request), body=rendered.body, cast_to=Response, options=options, **streaming
