@@ -1,4 +1,4 @@
-"""aiohttp's connections with seven additional rules. Imported only together with an SDK.
+"""aiohttp's connections with eight additional rules. Imported only together with an SDK.
 
 - A connection is reused only if it has no unread data. Data that arrived before the request was written is
   not its answer: the connection is closed and another one taken. The same goes for one that the server has
@@ -13,15 +13,19 @@
 - The chunks of an event stream are read without aiohttp, which takes 40 us for each.
 - A read takes 64 KiB at most. asyncio's 256 KiB are given back to the system after each read and fetched
   again for the next one: 17 us, more than the read itself.
+- One timer measures the silence of a connection, and is set anew when it rings. aiohttp sets three for an
+  answer.
 
-`ResponseHandler`, `BaseConnector._factory`, `ClientRequest.write_bytes` and the `max_size` of asyncio's
-transports are internals. Tests send such answers, and fail if an update changes the internals.
+`ResponseHandler`, its timeout methods, `BaseConnector._factory`, `ClientRequest.write_bytes` and the
+`max_size` of asyncio's transports are internals. Tests send such answers, and fail if an update changes the
+internals.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import re
 import select
 import sys
@@ -64,6 +68,8 @@ class Handler(ResponseHandler):
         self._head: bytes | None = None  # the received part of an incomplete head; None: no head is due
         self._without_body = 0  # bytes since the last ones that were part of the body
         self.events: EventBody | None = None  # the body, where it is not aiohttp's
+        self._silent_since = math.inf  # by the loop's clock; no bytes are due
+        self._rings_at = math.inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
@@ -147,6 +153,32 @@ class Handler(ResponseHandler):
         if not self.expects:
             self.set_exception(StaleConnection("the connection was closed before the request was sent"))
         super().connection_lost(exc)
+        self._set_timer(math.inf)
+
+    def _reschedule_timeout(self) -> None:
+        """Bytes have come, or are due from now on."""
+        self._silent_since = self._loop.time()
+        if self._read_timeout and self._silent_since + self._read_timeout < self._rings_at:
+            self._set_timer(self._silent_since + self._read_timeout)
+
+    def _drop_timeout(self) -> None:
+        """No bytes are due."""
+        self._silent_since = math.inf
+
+    def _on_read_timeout(self) -> None:
+        self._rings_at = math.inf
+        due_at = self._silent_since + (self._read_timeout or math.inf)
+        if self._loop.time() >= due_at:
+            super()._on_read_timeout()
+        else:
+            self._set_timer(due_at)
+
+    def _set_timer(self, at: float) -> None:
+        if self._read_timeout_handle is not None:
+            self._read_timeout_handle.cancel()
+        self._rings_at, self._read_timeout_handle = at, None
+        if at < math.inf:
+            self._read_timeout_handle = self._loop.call_at(at, self._on_read_timeout)
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
         """The first one decides whether anything was sent. Broken chunks end the body too."""

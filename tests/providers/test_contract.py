@@ -397,6 +397,17 @@ async def test_silence_ends_a_call_whose_caller_has_no_limit(
     assert [type(one) for one in found] == [TimedOut] * 3
 
 
+async def test_silence_on_a_used_connection_ends_a_call_at_its_own_limit(
+    adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
+) -> None:
+    for api in API_FORMATS:
+        await adapters[api].complete(ask(api, timeout_s=300.0))
+        faulty.patch(api, {"faults": {"silence": 1.0}})
+    calls = (adapters[api].complete(ask(api, timeout_s=0.1)) for api in API_FORMATS)
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in found] == [TimedOut] * 3
+
+
 @pytest.mark.parametrize("fault", ["silence", "trickle"])
 async def test_a_call_that_is_given_up_leaves_the_adapter_usable(
     adapter: ProviderAdapter, faulty: SimulatorProcess, fault: str
