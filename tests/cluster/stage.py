@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.records import Usage
+from src.routing.cost.pricing import compile_price
 from src.simulator.process import SimulatorProcess
 from tests.databases import rows_of
 from tests.helpers import ORCHESTRATOR, Script, read_rows, write_rows
 
 from .ray_cluster import RayCluster
 
-PROVIDERS = ("anthropic", "openai", "gemini")
+CATALOGUES = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}
+PROVIDERS = tuple(CATALOGUES)
 LONG = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
 QUICK = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}}
 LEASE_S = 2.0
@@ -67,7 +70,11 @@ class Stage:
             folder / "tasks.jsonl",
             ({"id": each, "prompt": f"Question {each}?", "max_tokens": 20} for each in self.ids),
         )
-        self._lost_before = self._lost()
+        self._lost_before, self._booked_before = self._lost(), self._booked()
+
+    def limit_cost(self, nanos: int) -> None:
+        """The tasks of this stage may cost so many nano-dollars."""
+        self._toml += f"[budgets]\ntotal_usd = {(self._booked_before + nanos) / 1e9:.9f}\n"
 
     def provide(self, each: Mapping[str, Any]) -> None:
         """Configure every provider alike, with counters at zero."""
@@ -138,6 +145,26 @@ class Stage:
     def _lost(self) -> int:
         query = "SELECT count(*) FROM attempts WHERE outcome = 'uncertain' AND error_kind = 'WorkerLost'"
         found = self.rows(query)
+        return int(found[0][0]) if found else 0
+
+    @property
+    def spent_nanos(self) -> int:
+        """What the providers ask for their answers: nano-dollars by the catalogue."""
+        found = 0
+        for provider, each in self.simulator.stats().items():
+            for model, counts in each["answered"].items():
+                price = compile_price(CATALOGUES[provider], model, time.time())
+                assert price is not None
+                found += price.cost_nanos(Usage(counts["input_tokens"], 0, 0, counts["output_tokens"]))
+        return found
+
+    @property
+    def booked_nanos(self) -> int:
+        """What is booked for them in this stage, certain and uncertain."""
+        return self._booked() - self._booked_before
+
+    def _booked(self) -> int:
+        found = self.rows("SELECT coalesce(sum(cost_nanos + uncertain_nanos), 0) FROM usage")
         return int(found[0][0]) if found else 0
 
     def failures(self) -> list[tuple[Any, ...]]:

@@ -82,6 +82,31 @@ def test_a_leader_that_is_stopped_past_its_lease_does_no_harm_when_it_goes_on(st
     check(stage)
 
 
+def test_no_cent_beyond_the_budget_is_spent_where_a_stopped_leader_goes_on(stage: Stage) -> None:
+    budget_nanos = 10_000_000  # for about half of the tasks
+    stage.limit_cost(budget_nanos)
+    with stage.server() as old:
+        old.wait_for("serving the queue")
+        with stage.server("--standby") as standby, stage.client() as client:
+            standby.wait_for("standby: waiting")
+            stage.wait_for_calls(20)
+            old.process.send_signal(signal.SIGSTOP)
+            try:
+                standby.wait_for("standby: taking over")
+                calls = stage.calls
+                stage.wait_for_calls(calls + 10)
+            finally:
+                old.process.send_signal(signal.SIGCONT)
+            old.wait(END_S)
+            client.wait(END_S)  # it watched the first leader
+            standby.wait_for("its tasks wait until it is raised", END_S)
+            standby.terminate()
+            standby.wait(END_S)
+    assert not stage.lost and not stage.failures()
+    assert 0.8 * budget_nanos < stage.spent_nanos <= budget_nanos
+    assert stage.spent_nanos == pytest.approx(stage.booked_nanos, abs=TASKS)  # each call is rounded
+
+
 def test_without_the_database_and_ray_s_head_nothing_is_lost(
     simulator: SimulatorProcess, tmp_path: Path, line: Proxy, database: str
 ) -> None:
