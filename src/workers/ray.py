@@ -49,7 +49,10 @@ HOLDING_END_S = 86_400.0  # they are paid for
 DRAIN_LOOK_S = 0.1
 MESSAGES_AT_ONCE = 100  # to one worker; its calls are not among them
 GCS_PATIENCE_S = 10 * 365 * 86_400
-_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+_LEADER_ENVIRONMENT = {  # read when Ray is loaded
+    "RAY_gcs_rpc_server_reconnect_timeout_s": str(GCS_PATIENCE_S),
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it aborts a process 3 s after SIGTERM
+}
 JOIN_ERRORS = (ConnectionError, RuntimeError, ValueError)  # what Ray raises where it can't join
 HINT = "compare RAY_AUTH_MODE and RAY_AUTH_TOKEN with those of its head"
 INSTALL = "pip install -r requirements/ray.lock, or the extra `ray`"
@@ -277,7 +280,8 @@ async def open_fleet(address: str, namespace: str, actor: type[RayWorker] = RayW
 
     Raises ConfigError where that can't be done: no Ray, no cluster, another version of Ray or Python.
     """
-    os.environ.setdefault(_PATIENCE, str(GCS_PATIENCE_S))  # read by Ray's core when it is loaded
+    for name, value in _LEADER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     ray = await run_in_thread(import_ray, "ray")
     if address != "auto":
         await _check_listening(address)

@@ -18,7 +18,7 @@ from tests.databases import own_database
 from tests.helpers import ORCHESTRATOR
 
 from .ray_cluster import RayCluster
-from .stage import QUICK, Stage, check, limited
+from .stage import PROVIDERS, QUICK, Stage, check, limited
 
 pytestmark = pytest.mark.cluster
 TASKS = 150
@@ -62,6 +62,22 @@ def test_a_killed_leader_s_calls_are_taken_over_and_none_is_made_twice(stage: St
         first.kill()
     with stage.leader() as second:
         assert second.wait(END_S) == 0, second.err
+    check(stage)
+
+
+def test_a_leader_that_is_told_to_stop_waits_for_its_calls(stage: Stage) -> None:
+    stage.provide({"latency": {"first_token_s": 6.0, "per_token_s": 0.0}})  # Ray's own handlers take 3 s
+    with stage.leader() as first:
+        stage.wait_for_calls(40)
+        first.terminate()
+        assert first.wait(END_S) == 1, first.err
+        assert "SIGTERM received" not in first.err
+    assert len(stage.ids) - stage.counts().missing >= 40
+    for name in PROVIDERS:
+        stage.simulator.patch(name, QUICK)
+    with stage.leader() as second:
+        assert second.wait(END_S) == 0, second.err
+    assert not stage.lost and not stage.failures()
     check(stage)
 
 
