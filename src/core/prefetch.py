@@ -16,7 +16,7 @@ IDLE_POLL_S = 0.05  # how often a run that ends with its tasks looks for more, w
 BUSY_POLL_S = 0.25
 BATCH_POLL_S = 1.0  # while all tasks are in providers' batches; what comes back from there ends the pause
 OVERTAKING_AT_MOST = 100  # tasks beyond a full window that go before those in it
-CLAIM_AT_MOST = 500  # tasks in a transaction: a claim must not hold up results
+CLAIM_AT_MOST = 100  # tasks in a transaction: a claim must not hold up results, nor the event loop
 WINDOW_BYTES = 64_000_000  # contents in the window; a task that is larger is there alone
 OVERTAKING_BYTES = 8_000_000  # contents beyond a full window
 
