@@ -101,6 +101,7 @@ class BudgetKeeper:
         self._peaks: dict[Account, int] = {}  # of `_in_flight` since the last trim
         self._in_doubt = False  # whether the disk may differ
         self._writing = asyncio.Lock()
+        self._waiting: list[asyncio.Future[None]] = []  # for the end of the write in progress
         self.batches = BatchBudgets(store, thread, budgets)
 
     async def load(self, now: float) -> None:
@@ -149,9 +150,18 @@ class BudgetKeeper:
         self._in_flight[account] += placement.reserved_nanos
         self._peaks[account] = max(self._in_flight[account], self._peaks.get(account, 0))
         while self._in_flight[account] > self._reserved.get(account, 0):
+            if self._writing.locked():
+                await self._write_ended()
+                continue
             async with self._writing:
                 if self._in_flight[account] > self._reserved.get(account, 0):
                     await self._write(self._raised())  # of all accounts: one commit for all that leave now
+
+    async def _write_ended(self) -> None:
+        """Wait for the end of the write in progress. All that wait go on together."""
+        end = asyncio.get_running_loop().create_future()
+        self._waiting.append(end)
+        await end
 
     def adopt(self, placement: Placement, worker: str) -> None:
         """What this call may cost is on the disk since this orchestrator has registered."""
@@ -193,8 +203,16 @@ class BudgetKeeper:
     async def _write(self, reserved: Mapping[Account, int]) -> None:
         self._in_doubt = True  # a write that is cancelled here still happens on the store's thread
         self._reserved = {a: min(n, reserved.get(a, 0)) for a, n in self._reserved.items()}  # never too much
-        await self._thread.insist(self._store.orchestrators.reserve_cost, self._incarnation, dict(reserved))
-        self._reserved, self._in_doubt = dict(reserved), False
+        try:
+            await self._thread.insist(
+                self._store.orchestrators.reserve_cost, self._incarnation, dict(reserved)
+            )
+            self._reserved, self._in_doubt = dict(reserved), False
+        finally:
+            ended, self._waiting = self._waiting, []
+            for each in ended:
+                if not each.done():
+                    each.set_result(None)
 
     def take_events(self, now: float) -> list[Event]:
         """An event for each budget that has passed an alert threshold since the last call."""

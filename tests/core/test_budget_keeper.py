@@ -87,6 +87,28 @@ def test_a_call_leaves_only_after_its_cost_is_on_the_disk(store: Store, tmp_path
         assert owed_by_the_killed(store) == 700
 
 
+def test_calls_whose_cost_is_on_the_disk_do_not_queue_for_each_other(store: Store) -> None:
+    async def reserve(_: object) -> list[int]:
+        loop, iteration, left = asyncio.get_running_loop(), 0, list[int]()
+
+        def count() -> None:
+            nonlocal iteration
+            iteration += 1
+            if len(left) < 60:
+                loop.call_soon(count)
+
+        async def leave(call: Placement) -> None:
+            await keeper.reserve(call)
+            left.append(iteration)
+
+        with keeper_over(store) as (keeper, _):
+            loop.call_soon(count)
+            await asyncio.gather(*(leave(placement(100, n % 3, n)) for n in range(60)))
+        return left
+
+    assert len(set(run_virtually(reserve))) <= 4
+
+
 def test_calls_that_leave_together_share_a_commit(store: Store) -> None:
     async def reserve(_: object) -> int:
         with keeper_over(store) as (keeper, thread):
