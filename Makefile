@@ -72,10 +72,9 @@ lock:
 	cd requirements && $(LOCK) runtime.txt -o runtime.lock
 	cd requirements && $(LOCK) postgresql.txt -c runtime.lock -o postgresql.lock
 	cd requirements && $(LOCK) parquet.txt -c runtime.lock -o parquet.lock
-	cd requirements && $(LOCK) gemini-batch.txt -c runtime.lock -o gemini-batch.lock
 	cd requirements && $(LOCK) ray.txt -c runtime.lock -o ray.lock
 	cd requirements && $(LOCK) test.txt -c runtime.lock -o test.lock
-	cd requirements && $(LOCK) dev.txt -c test.lock -c postgresql.lock -c parquet.lock -c gemini-batch.lock -o dev.lock
+	cd requirements && $(LOCK) dev.txt -c test.lock -c postgresql.lock -c parquet.lock -o dev.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -39,7 +39,6 @@ LEAST = {
     "dev": 40,
     "postgresql": 2,
     "parquet": 1,
-    "gemini-batch": 2,
     "ray": 10,
 }  # packages
 every_lock = pytest.mark.parametrize("name", LEAST)
@@ -59,7 +58,7 @@ def test_the_lock_satisfies_the_requirements(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("larger", "smaller"),
-    [("test", "runtime"), *(("dev", each) for each in ("test", "postgresql", "parquet", "gemini-batch"))],
+    [("test", "runtime"), *(("dev", each) for each in ("test", "postgresql", "parquet"))],
 )
 def test_a_lock_holds_all_that_the_one_below_it_holds(larger: str, smaller: str) -> None:
     found, below = pins(larger), pins(smaller)

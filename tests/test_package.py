@@ -78,7 +78,7 @@ def test_it_needs_what_the_requirements_name(installed: Path) -> None:
     extras = {str(each) for each in needed if each.marker}
     assert extras == {
         f'{each}; extra == "{extra}"'
-        for extra in ("postgresql", "parquet", "gemini-batch", "ray")
+        for extra in ("postgresql", "parquet", "ray")
         for each in wanted(extra)
     }
 

@@ -1,4 +1,4 @@
-"""Gemini's batches and files through google-genai, the extra `gemini-batch`."""
+"""Gemini's batches and files through google-genai, which only tests use."""
 
 from __future__ import annotations
 
