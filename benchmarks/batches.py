@@ -6,6 +6,8 @@ kills do to rows and money, and how near a plan comes.
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import statistics
 import time
@@ -13,10 +15,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 from src.simulator import SimulatorProcess
+from src.simulator.batches.settings import Turnaround
+from src.simulator.batches.store import dice_of
 
-from .batch_runs import SPEED, Bill, Outcome, Run, bill, rows, simulator
+from .batch_runs import SPEED, TYPES, Bill, Outcome, Run, bill, rows, simulator
 from .child import ClientFailed
 from .table import NOT_JUDGED, Table, verdict
 from .work import PROVIDERS, Json, folder
@@ -27,8 +32,10 @@ MOST_OF_LIVE = 0.60
 EXPIRY_S = 1_800.0  # in place of 24 hours, so that it comes within the run
 KILLS, QUICK_KILLS = 30, 3
 ROWS_KILLED, KILLS_A_LIFE = 120, 3
-SEEDS, QUICK_SEEDS = 20, 3
+SEEDS, QUICK_SEEDS = 20, 4
 PLAN_SPEED = 40.0  # a poll each 5 s is then 200 s of a batch
+CHEAPEST = "gemini"
+LONGEST_S = 40_000.0  # a run with a longer batch would take hours
 ROWS_PLANNED, ROWS_BEFORE = 1_000, 300
 WITHIN, IN_BAND = 0.05, 0.8
 
@@ -239,38 +246,70 @@ def _plans(path: Path, seeds: int) -> Table:
     table = Table(
         f"`plan --within {DAY}` and the run, {seeds} seeds", ("what", "target", "figure", "verdict")
     )
+    chosen = _seeds_of_each_part(seeds)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: _planned(path / f"plan-{seed}", seed), range(1, seeds + 1)))
-    off = [measured / planned - 1 for planned, measured, *_ in found]
+        found = list(pool.map(lambda seed: _planned(path / f"plan-{seed}", seed), chosen))
+    off = [each.cost_usd / each.plan["expected_usd"] - 1 for each in found]
     worst = max(off, key=abs)
-    inside = sum(low <= took <= high for _, _, low, high, took in found)
     table.add(
         "cost, median (worst)", f"within {WITHIN:.0%}", f"{statistics.median(off):+.1%} ({worst:+.1%})",
         verdict(abs(worst) <= WITHIN),
     )  # fmt: skip
-    table.add(
-        "finish within the stated p10 to p90", f">= {IN_BAND:.0%} of seeds", f"{inside} of {seeds}",
-        verdict(inside >= IN_BAND * seeds),
-    )  # fmt: skip
+    wanted = f">= {IN_BAND:.0%} of seeds"
+    for what, inside in (
+        ("cost", [each.plan["p10_usd"] <= each.cost_usd <= each.plan["p90_usd"] for each in found]),
+        ("finish", [each.plan["p10_s"] <= each.took_s <= each.plan["p90_s"] for each in found]),
+    ):
+        held = verdict(sum(inside) >= IN_BAND * seeds)
+        table.add(f"{what} within the stated p10 to p90", wanted, f"{sum(inside)} of {seeds}", held)
     table.notes.append(
-        f"{ROWS_PLANNED:,} rows of five task types in batches of one provider, after {ROWS_BEFORE} live ones "
-        "of that kind. No batch was seen before: the times are those that are assumed, and the simulator's "
-        "are drawn from the same distribution; they are given in its time. Of 20 seeds 16 are to be expected."
+        f"{ROWS_PLANNED:,} rows of {len(TYPES)} task types in batches of one provider, after {ROWS_BEFORE} "
+        "live ones of that kind, of whose answers the expected cost is made. No batch was seen before: the "
+        "times are those that are assumed, and the simulator's are drawn from the same distribution, in "
+        f"its time. One seed comes from each of {seeds} equally likely parts of the times until the "
+        "last batch has ended, so that chance does not decide."
     )
     return table
 
 
-def _planned(path: Path, seed: int) -> tuple[float, float, float, float, float]:
-    """(planned cost, cost, p10, p90, finish): dollars, and seconds of the clock of batches."""
+def _seeds_of_each_part(parts: int) -> list[int]:
+    """For each of so many equally likely parts of the simulator's finish, the first seed that ends there.
+
+    Seeds taken at random scatter: of 20, a perfect forecast of an 80 % range holds 14 to 18.
+    """
+    takes, found = Turnaround(), dict[int, int]()
+    sigma = math.log(takes.p90_s / takes.median_s) / NormalDist().inv_cdf(0.9)
+    for seed in itertools.count(1):
+        drawn = [takes.draw(dice_of(seed, CHEAPEST, n).gauss(0.0, 1.0)) for n in range(1, len(TYPES) + 1)]
+        if (last := max(drawn)) < LONGEST_S:
+            place = NormalDist().cdf(math.log(last / takes.median_s) / sigma) ** len(TYPES)
+            found.setdefault(int(place * parts), seed)
+        if len(found) == parts:
+            break
+    return sorted(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a plan says of batches, and what the run came to. `took_s`: until the last batch had ended.
+
+    The time of batches is that of their clock. What the command itself takes is in real time.
+    """
+
+    plan: Json
+    cost_usd: float
+    took_s: float
+
+
+def _planned(path: Path, seed: int) -> Planned:
     with SimulatorProcess.start(simulator(speed=PLAN_SPEED, seed=seed)) as simulated:
         before = rows(ROWS_BEFORE, seed=1_000 + seed)
         Run(path, simulated.base_urls, before, "", "before").to_its_end()
         this = Run(path, simulated.base_urls, rows(ROWS_PLANNED, seed=seed), DAY)
         plan = this.plan()["batches"]
         summary = this.to_its_end()
-    first, last = this.query("SELECT min(created_at), max(ended_at) FROM provider_batches")[0]
-    found = (
-        plan["expected_usd"], summary["cost_usd"], plan["p10_s"], plan["p90_s"], PLAN_SPEED * (last - first),
-    )  # fmt: skip
+    first = "(SELECT min(created_at) FROM provider_batches)"
+    took = f"submitted_at - {first} + {PLAN_SPEED} * (ended_at - submitted_at)"
+    found = Planned(plan, summary["cost_usd"], this.query(f"SELECT max({took}) FROM provider_batches")[0][0])  # noqa: S608 - ours
     print(f"   seed {seed}: {found}", flush=True)
     return found

@@ -77,9 +77,7 @@ def test_it_needs_what_the_requirements_name(installed: Path) -> None:
     assert {each for each in needed if not each.marker} == set(wanted("runtime"))
     extras = {str(each) for each in needed if each.marker}
     assert extras == {
-        f'{each}; extra == "{extra}"'
-        for extra in ("postgresql", "parquet", "ray")
-        for each in wanted(extra)
+        f'{each}; extra == "{extra}"' for extra in ("postgresql", "parquet", "ray") for each in wanted(extra)
     }
 
 

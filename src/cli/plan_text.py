@@ -81,7 +81,10 @@ def _batches(plan: Plan) -> Iterator[str]:
         return
     where = ", ".join(f"{rows:,} at {model}" for model, rows in found.models.items())
     live = f", {found.live_tasks:,} live" if found.live_tasks else ""
-    yield f"in batches: about {money(found.expected_nanos(plan.expected_nanos))} instead ({where}{live})"
+    cost = money(found.expected_nanos(plan.expected_nanos))
+    if (between := found.range_nanos(plan.expected_nanos)) is not None:
+        cost += f", {money(between[0])} to {money(between[1])},"
+    yield f"in batches: about {cost} instead ({where}{live})"
     low, high = rough_duration(found.p10_s), rough_duration(found.p90_s)
     known = "as assumed" if found.is_assumed else "as recorded"
     yield f"in batches: all have ended after {low} to {high}, {known}"
@@ -261,10 +264,13 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
 
 
 def _batches_json(plan: Plan, found: BatchForecast) -> dict[str, Any]:
+    low, high = found.range_nanos(plan.expected_nanos) or (None, None)
     return {
         "tasks": found.tasks,
         "live_tasks": found.live_tasks,
         "expected_usd": found.expected_nanos(plan.expected_nanos) / NANOS_PER_USD,
+        "p10_usd": None if low is None else low / NANOS_PER_USD,
+        "p90_usd": None if high is None else high / NANOS_PER_USD,
         "models": dict(found.models),
         "p10_s": round(found.p10_s, 1),
         "p90_s": round(found.p90_s, 1),

@@ -31,6 +31,11 @@ class Turnaround:
     batches: int = 0
 
     @property
+    def samples(self) -> int:
+        """The batches that the quantiles rest on, those that are assumed included."""
+        return len(ASSUMED_S) + self.batches
+
+    @property
     def is_assumed(self) -> bool:
         """Whether no batch has been seen yet."""
         return not self.batches

@@ -1,9 +1,13 @@
-"""What a plan says of batches: how many tasks would go there now, what they cost, and when all have ended."""
+"""What a plan says of batches: how many tasks would go there now, what they cost, and when all have ended.
+
+Both ranges reach from the 10 % to the 90 % quantile, and rest on a sample: of answers, and of batches. So
+they hold the chance of the run itself, and that of the sample, whose mean is off by deviation / sqrt(size).
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -18,6 +22,10 @@ from .offers import MOST_ROWS, Offers
 
 DEADLINES_S = 300.0  # that differ by less are planned together
 _NORMAL = NormalDist()
+_P90 = _NORMAL.inv_cdf(0.9)
+_SHIFTS = tuple(
+    _NORMAL.inv_cdf((place + 0.5) / 9) for place in range(9)
+)  # equally likely parts of its values
 _NEARLY_NONE_S, _LONGEST_S = 1.0, 1e7
 
 Turnarounds = Callable[[str, str], Sequence[float]]  # by provider and model, as the store has them
@@ -29,7 +37,8 @@ class BatchForecast:
     """What the choice would do. `p10_s` and `p90_s`: until the last batch has ended.
 
     `batch_nanos`: what the tasks in batches cost. `live_share`: the others' part of the live price of all.
-    `models`: tasks by model.
+    `models`: tasks by model. `cost_spread`: the standard deviation of the cost, as a share of it; None where
+    too few answers are known.
     """
 
     tasks: int
@@ -40,10 +49,18 @@ class BatchForecast:
     p10_s: float
     p90_s: float
     is_assumed: bool  # no batch of these models has been seen yet
+    cost_spread: float | None = None
 
     def expected_nanos(self, live_nanos: int) -> int:
         """What all tasks cost. `live_nanos`: without batches."""
         return self.batch_nanos + round(live_nanos * self.live_share)
+
+    def range_nanos(self, live_nanos: int) -> tuple[int, int] | None:
+        """What `expected_nanos` is between, with a probability of 80 %."""
+        if self.cost_spread is None:
+            return None
+        expected, off = self.expected_nanos(live_nanos), _P90 * self.cost_spread
+        return round(expected * max(0.0, 1.0 - off)), round(expected * (1.0 + off))
 
 
 def foresee(
@@ -51,9 +68,9 @@ def foresee(
 ) -> BatchForecast | None:
     """What the choice would do with `scale` times these tasks now; None where all of it goes live."""
     offers, alike = Offers(balancer), _alike(tasks)
-    waiting = [
-        offers.of(_group(number, each, scale), each[0], now, now).waiting for number, each in enumerate(alike)
-    ]
+    groups = [_group(number, each, scale) for number, each in enumerate(alike)]
+    offered = [offers.of(group, each[0], now, now) for group, each in zip(groups, alike, strict=True)]
+    waiting = [each.waiting for each in offered]
     keys = sorted({offer.target for each in waiting for offer in each.offers})
     targets = {key: BatchTarget(*key, turnaround(turnarounds(*key))) for key in keys}
     choice = choose(waiting, [], targets.values(), now)
@@ -63,14 +80,21 @@ def foresee(
     takes = {target: targets[target].turnaround for target in batches}
     due_s = max(each.deadline_at for each in waiting if each.deadline_at < NEVER) - now
     sent = sum(each.rows for each in choice.submit)
+    spreads = [
+        (rows, groups[key].task_type, target, offers.spread(groups[key], offered[key].option(*target), now))
+        for key, target, rows in ((each.key, each.target, each.rows) for each in choice.submit)
+    ]
+    batch_nanos, live_share = _costs(choice, waiting)
     return BatchForecast(
         sent,
         sum(each.rows for each in waiting) - sent,
-        *_costs(choice, waiting),
+        batch_nanos,
+        live_share,
         _models(choice),
         min(due_s, _all_ended_s(batches, takes, 0.1)),
         min(due_s, _all_ended_s(batches, takes, 0.9)),
         all(each.is_assumed for each in takes.values()),
+        _cost_spread(spreads, batch_nanos),
     )
 
 
@@ -90,6 +114,24 @@ def _costs(choice: Choice, waiting: Sequence[Waiting]) -> tuple[int, float]:
     return round(batch_nanos), 1.0 - saved / live_nanos if live_nanos else 0.0
 
 
+def _cost_spread(
+    spreads: Iterable[tuple[int, str, Target, tuple[float, int] | None]], batch_nanos: int
+) -> float | None:
+    """By rows, type, target and the spread of an answer's cost, as a share of what all of them cost.
+
+    Answers differ one by one. The means of types do not: how far one is off counts for all their rows.
+    """
+    of_rows, of_means = 0.0, defaultdict[tuple[str, Target], float](float)
+    for rows, task_type, target, known in spreads:
+        if known is None:
+            return None
+        nanos, answers = known
+        of_rows += rows * nanos**2
+        of_means[task_type, target] += rows * nanos / math.sqrt(answers)
+    variance = of_rows + sum(nanos**2 for nanos in of_means.values())
+    return math.sqrt(variance) / batch_nanos if batch_nanos else None
+
+
 def _batches(
     choice: Choice, alike: Sequence[Sequence[Task]], balancer: ProviderLoadBalancer
 ) -> Counter[Target]:
@@ -105,22 +147,26 @@ def _batches(
 
 
 def _all_ended_s(batches: Counter[Target], takes: dict[Target, Turnaround], share: float) -> float:
-    """Until all batches have ended, with this probability: each takes log-normally long, by itself."""
+    """Until all batches have ended, with this probability: each takes log-normally long, by itself.
+
+    Those of one target have a median in common, which is known as well as its samples tell it.
+    """
     low, high = math.log(_NEARLY_NONE_S), math.log(_LONGEST_S)
     while high - low > 0.001:
         middle = (low + high) / 2.0
         ended = 1.0
         for target, count in batches.items():
-            ended *= _ended(takes[target], middle) ** count
+            ended *= _ended(takes[target], middle, count)
         low, high = (middle, high) if ended < share else (low, middle)
     return math.exp(high)
 
 
-def _ended(takes: Turnaround, log_s: float) -> float:
-    """The probability that a batch has ended after `exp(log_s)` seconds."""
+def _ended(takes: Turnaround, log_s: float, count: int) -> float:
+    """The probability that `count` batches of a target have ended after `exp(log_s)` seconds."""
     median = math.log(max(takes.p50_s, _NEARLY_NONE_S))
-    sigma = max(math.log(max(takes.p90_s, _NEARLY_NONE_S)) - median, 0.01) / _NORMAL.inv_cdf(0.9)
-    return _NORMAL.cdf((log_s - median) / sigma)
+    sigma = max(math.log(max(takes.p90_s, _NEARLY_NONE_S)) - median, 0.01) / _P90
+    z, off = (log_s - median) / sigma, 1.0 / math.sqrt(takes.samples)
+    return sum(_NORMAL.cdf(z - off * shift) ** count for shift in _SHIFTS) / len(_SHIFTS)
 
 
 def _cost(waiting: Waiting, target: Target) -> float:

@@ -95,6 +95,16 @@ class Offers:
                 output = round(estimator.mean_output(max(1, round(self._max_tokens(group, option)))))
                 yield place, float(price.cost_nanos(Usage(input_tokens=prompt, output_tokens=output)))
 
+    def spread(self, group: DeferredGroup, option: Option, now: float) -> tuple[float, int] | None:
+        """The standard deviation of what an answer costs in a batch, and how many answers it rests on."""
+        price = self._balancer.registry.price_of(option.provider, option.model, now)
+        estimator = option.provider.estimators.of(group.task_type)
+        known = estimator.output_spread(max(1, round(self._max_tokens(group, option))))
+        if price is None or known is None:
+            return None
+        nanos_per_token = float(price.cost_nanos(Usage(output_tokens=1_000))) / 1_000 * PRICE_FACTOR
+        return known[0] * nanos_per_token, known[1]
+
     @staticmethod
     def _max_tokens(group: DeferredGroup, option: Option) -> float:
         return (group.max_tokens + group.unstated * option.max_tokens) / group.rows

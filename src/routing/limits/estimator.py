@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from statistics import pstdev
 from typing import Any
 
 from ...records import Usage
@@ -54,6 +55,11 @@ class Outputs:
         self._means.clear()
         self._new = 0
 
+    def spread(self, max_tokens: int) -> tuple[float, int]:
+        """The standard deviation of lengths of answers cut off at `max_tokens`, and how many there are."""
+        cut = [min(each, max_tokens) for each in self._lengths]
+        return pstdev(cut), len(cut)
+
     def mean(self, max_tokens: int) -> float:
         """The mean length of answers cut off at `max_tokens`, in tokens."""
         found = self._means.get(max_tokens)
@@ -97,8 +103,19 @@ class Estimator:
 
     def mean_output(self, max_tokens: int) -> float:
         """Tokens of an answer on average."""
+        known = self._known
+        return USUAL_OUTPUT * max_tokens if known is None else known.mean(max_tokens)
+
+    def output_spread(self, max_tokens: int) -> tuple[float, int] | None:
+        """What `Outputs.spread` says of the answers that `mean_output` rests on; None without any."""
+        known = self._known
+        return None if known is None else known.spread(max_tokens)
+
+    @property
+    def _known(self) -> Outputs | None:
+        """The answers that means are taken of; None: too few."""
         known = self._own if self._own.p90 is not None else self._of_all
-        return known.mean(max_tokens) if known.p90 is not None else USUAL_OUTPUT * max_tokens
+        return None if known.p90 is None else known
 
     def observe(self, chars: int, messages: int, usage: Usage) -> None:
         """Learn from one answered call. `chars` 0: nothing about prompts, since its tokens are no text's."""

@@ -87,6 +87,11 @@ class Batch:
         return (self.rows[i] for i in self.order[self.done :])
 
 
+def dice_of(seed: int, provider: str, number: int) -> random.Random:
+    """What the course of a provider's batch with this number is drawn with, from 1."""
+    return random.Random(f"batch:{seed}:{provider}:{number}")
+
+
 class BatchStore:
     """All batches of one provider. `paid` has the keys of rows that any provider was paid for."""
 
@@ -115,7 +120,7 @@ class BatchStore:
     def create(self, rows: list[Row], info: Json, window_s: float, errors: list[Json]) -> Batch:
         """A new batch; one with `errors` will fail its validation."""
         self._number += 1
-        rng = random.Random(f"batch:{self._seed}:{self.engine.name}:{self._number}")
+        rng = dice_of(self._seed, self.engine.name, self._number)
         settings = self.engine.config.batches
         window_s = window_s if settings.window_s is None else settings.window_s
         timeline = draw_timeline(settings, window_s, self.clock.now(), rng, is_valid=not errors)

@@ -1,0 +1,106 @@
+"""What a plan says of batches: its ranges hold the cost and the finish of four runs in five."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+from typing import Any
+
+import pytest
+
+from src.cli.plan_text import as_json, plan_lines
+from src.config import load_settings
+from src.core.batching.foresee import BatchForecast, foresee
+from src.core.forecast import Forecast
+from src.core.planning import make_plan
+from src.core.virtual_pool import VirtualPool
+from src.formatting import money
+from src.messages import Message
+from src.records import Task, Usage
+from src.simulator.batches.settings import Turnaround
+
+NOW = 1_790_000_000.0
+TYPES = ("general", "research", "analysis")
+MODEL, ROWS, ANSWERS, TRIALS = ("gemini", "gemini-3.8-flash"), 120, 60, 150
+SETTINGS = load_settings(environ={})
+
+
+def foreseen(
+    outputs: Sequence[int] = (), takes_s: Sequence[float] = (), types: Sequence[str] = TYPES
+) -> tuple[BatchForecast, float]:
+    """The forecast for `ROWS` tasks of each type, and what a token of output costs in a batch."""
+    learned: dict[str, Any] = {each: {"outputs": list(outputs)} for each in types}
+    balancer = VirtualPool(SETTINGS, ["gemini"], estimates={"gemini": learned}).balancer(NOW)
+    tasks = [
+        Task(f"{each}{n}", "b", (Message("user", "word " * 40),), task_type=each, deadline_at=NOW + 86_400.0,
+             max_tokens=1_000, models=MODEL[1:])
+        for each in types for n in range(ROWS)
+    ]  # fmt: skip
+    found = foresee(tasks, 1.0, balancer, lambda *_: takes_s, NOW)
+    assert found is not None and found.tasks == ROWS * len(types)
+    provider = balancer.by_name["gemini"]
+    model = provider.model(MODEL[1], balancer.settings, NOW)
+    price = balancer.registry.price_of(provider, model, NOW)
+    assert price is not None
+    return found, price.cost_nanos(Usage(output_tokens=1_000)) / 2_000
+
+
+def test_the_range_of_costs_holds_the_cost_of_four_runs_in_five() -> None:
+    inside, dice = 0, random.Random(3)
+
+    def length() -> int:
+        return round(dice.lognormvariate(math.log(150), 0.6))
+
+    for _ in range(TRIALS):
+        answers = [length() for _ in range(ANSWERS)]
+        found, per_token = foreseen(answers, types=TYPES[:1])
+        between = found.range_nanos(0)
+        assert between is not None
+        mean = sum(answers) / ANSWERS
+        cost = found.batch_nanos + per_token * (sum(length() for _ in range(ROWS)) - ROWS * mean)
+        inside += between[0] <= cost <= between[1]
+    assert 0.72 <= inside / TRIALS <= 0.88
+
+
+def test_the_range_of_finishes_holds_those_of_the_law_that_is_assumed_and_some_more() -> None:
+    found, _ = foreseen()
+    dice, takes = random.Random(4), Turnaround()
+    ends = [max(takes.draw(dice.gauss(0.0, 1.0)) for _ in TYPES) for _ in range(2_000)]
+    inside = sum(found.p10_s <= end <= found.p90_s for end in ends)
+    assert found.is_assumed
+    assert 0.82 <= inside / len(ends) <= 0.92, "a median that is only assumed may be another one"
+
+
+def test_a_turnaround_that_was_seen_often_gives_a_narrower_range() -> None:
+    assumed, _ = foreseen()
+    normal, takes = NormalDist(), Turnaround()
+    known, _ = foreseen(takes_s=[takes.draw(normal.inv_cdf((n + 0.5) / 50)) for n in range(50)])
+    assert not known.is_assumed
+    assert known.p90_s / known.p10_s < assumed.p90_s / assumed.p10_s
+
+
+@pytest.mark.parametrize("answers", [0, 19])
+def test_of_few_answers_no_range_of_costs_is_made(answers: int) -> None:
+    found, _ = foreseen([150] * answers)
+    assert found.range_nanos(1_000) is None and found.expected_nanos(0) > 0
+
+
+def test_answers_of_one_length_leave_nothing_to_chance() -> None:
+    found, _ = foreseen([150] * ANSWERS)
+    assert found.range_nanos(0) == (found.batch_nanos, found.batch_nanos)
+
+
+def test_the_plan_prints_both_ranges() -> None:
+    found, _ = foreseen([100, 200] * ANSWERS)
+    plan = make_plan([], VirtualPool(SETTINGS, ["gemini"]), Forecast({}), now=NOW)
+    plan = replace(plan, tasks=ROWS, batches=found)
+    low, high = found.range_nanos(0) or (0, 0)
+    assert 0 < low < found.batch_nanos < high
+    text = "\n".join(plan_lines(plan, 0))
+    assert f"about {money(found.batch_nanos)}, {money(low)} to {money(high)}, instead (360 at gemini" in text
+    assert "all have ended after 4 min to 3 h, as assumed" in text
+    written = as_json(plan, [], simulated=False)["batches"]
+    assert written["p10_usd"] < written["expected_usd"] < written["p90_usd"]
