@@ -83,6 +83,9 @@ def _print(found: Sequence[ProviderBatchView], now: float) -> None:
         return
     screen.print(fitting(screen, partial(_table, found, now), SPARE_COLUMNS))
     for each in found:
+        if each.paid_late_nanos:
+            late = f"{money(each.paid_late_nanos)} for {plural(each.paid_late, 'answer')}"
+            print_line(screen, f"batch {each.id}: paid late {late} to rows that had gone live")
         if each.error:
             print_line(screen, f"batch {each.id}: {each.error}")
 

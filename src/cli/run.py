@@ -117,7 +117,7 @@ class _Run:
             progress.cap_nanos = Cap.of(session, self.batch.name, how.max_cost).left_nanos
         has_ended = progress.finished
         log.info("run begins", extra=_log_fields("run_begins", self.batch, progress))
-        spent = None if has_ended else self._answer(progress)
+        spent = None if has_ended and not self._has_batches_left() else self._answer(progress)
         self._finish_results(progress)
         log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
         close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet or has_ended)
@@ -214,6 +214,12 @@ class _Run:
             self._reconcile()
         return report.spent
 
+    def _has_batches_left(self) -> bool:
+        """Whether batches at providers were left open by a run that has ended, and no server closes them."""
+        if self.session.running_orchestrator() is not None:
+            return False
+        return bool(self.session.store.provider_batch_lists.extras(self.batch.name).open)
+
     def _finish_results(self, progress: ProgressCounts) -> None:
         """Put the rows of a finished file into their order and form."""
         batch = self.batch
@@ -263,6 +269,7 @@ def close_run(
         simulated=session.setup.simulated,
         substitutions=substitutions(progress.named, settings) + later_choices(progress.of_orders, settings),
         agents_are_home=homes <= session.setup.called,
+        batches=session.store.provider_batch_lists.extras(batch.name),
     )
     place = place_of(batch, results)
     on_stderr = place is None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..core.plans import Substitution
-    from ..core.store import CallSums, SavedParts, Summary, TierSavings
+    from ..core.store import BatchExtras, CallSums, SavedParts, Summary, TierSavings
     from ..routing.cost.budgets import BudgetRule
 
 
@@ -45,6 +45,7 @@ class Totals:
     simulated: bool
     substitutions: Sequence[Substitution] = ()
     agents_are_home: bool = True  # whether each agent's home provider is configured
+    batches: BatchExtras | None = None  # what batches at providers add
 
 
 def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
@@ -94,6 +95,15 @@ def summary_json(totals: Totals) -> dict[str, Any]:
         "models": {f"{name}/{model}": _sums_json(sums) for (name, model), sums in summary.models.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
         "reasons": progress.reasons,
+        "batches": None if totals.batches is None else _batches_json(totals.batches),
+    }
+
+
+def _batches_json(found: BatchExtras) -> dict[str, Any]:
+    return {
+        "paid_late_usd": found.late_nanos / NANOS_PER_USD,
+        "open": dict(found.open),
+        "reserved_usd": found.reserved_nanos / NANOS_PER_USD,
     }
 
 
@@ -195,7 +205,24 @@ def total_lines(totals: Totals) -> Iterator[str]:
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
     if (parts := summary.saved_parts) is not None and (parts.half_price_nanos or parts.cache_nanos):
         yield f"  saved {saved_text(parts)}"
+    yield from _batch_lines(totals)
     yield from _unanswered_lines(summary, totals.progress.reasons)
+
+
+def _batch_lines(totals: Totals) -> Iterator[str]:
+    """What batches at providers cost for nothing, and what may still come from them."""
+    if (found := totals.batches) is None:
+        return
+    if found.late_nanos:
+        late = "for answers of batches that came after their tasks had gone live"
+        yield f"  {money(found.late_nanos)} of it paid late, {late}"
+    if found.open and totals.progress.finished:
+        number, where = sum(found.open.values()), " and ".join(found.open)
+        more = f"up to {money(found.reserved_nanos)} may still be booked for what was done there"
+        yield (
+            f"{plural(number, 'batch', 'batches')} at {where} {'is' if number == 1 else 'are'} still being "
+            f"cancelled: {more}, by a server, or by the same command"
+        )
 
 
 def _unanswered_lines(summary: Summary, reasons: Sequence[str]) -> Iterator[str]:

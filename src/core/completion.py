@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..records import OPEN_STATUSES, TaskStatus
 from .calls import CallRunner
@@ -19,8 +19,18 @@ class CompletionCheck:
     ) -> None:
         self._claims, self._calls, self._result_writer, self._end = claims, calls, result_writer, end
         self._session, self._scheduler = claims.session, claims.scheduler
-        self.is_collecting: Callable[[], bool] = lambda: False  # results of a batch at a provider
+        self._batches_may_end: Callable[[], Awaitable[bool]] | None = None
+        self._is_collecting: Callable[[], bool] = lambda: False
         self.waits_for_batches = False  # whether no task is left but in batches, or for one
+
+    def watch_batches(
+        self, may_end: Callable[[], Awaitable[bool]], is_collecting: Callable[[], bool]
+    ) -> None:
+        """Ask the batches at providers too, before the run is over.
+
+        `may_end`: whether nothing is left to ask of providers. `is_collecting`: whether results are stored.
+        """
+        self._batches_may_end, self._is_collecting = may_end, is_collecting
 
     @property
     def is_idle(self) -> bool:
@@ -50,10 +60,12 @@ class CompletionCheck:
         self.waits_for_batches = False
         if await self.is_stuck():
             return True
-        if not self.is_idle or self.is_collecting():
+        if not self.is_idle or self._is_collecting():
             return False
         session = self._session
         counts = await session.thread.insist(session.store.reports.task_counts, session.batch)
         left = {status for status in OPEN_STATUSES if counts[status]}
         self.waits_for_batches = bool(left) and left <= {TaskStatus.DEFERRED, TaskStatus.BATCHED}
-        return not left
+        if left:
+            return False
+        return self._batches_may_end is None or await self._batches_may_end()

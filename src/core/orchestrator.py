@@ -45,7 +45,7 @@ from ..workers.identity import describe
 from ..workers.local import LocalWorker
 from .alerts import Alerter
 from .batching.keeper import BatchKeeper
-from .batching.life import Means
+from .batching.life import BatchLife, Means
 from .batching.offers import Offers
 from .batching.rows import BatchRowReader
 from .budget_keeper import BudgetKeeper, budgets_from
@@ -188,13 +188,15 @@ class Orchestrator:
         self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
         means = Means(
+            access.keys(),
             lambda name: build_batch_api(access[name], self._adapters[name]),
             Offers(self.balancer),
             BatchRowReader(self.balancer, next(iter(agents.values()))),
             self._budget_keeper.batches,
         )
-        self._batches = BatchKeeper(session, means, reporter, self._count, self._placer.tasks_wanted.set)
-        self._completion.is_collecting = lambda: self._batches.is_collecting
+        life = BatchLife(session, means, reporter, self._count, self._placer.tasks_wanted.set)
+        self._batches = BatchKeeper(session, life)
+        self._completion.watch_batches(self._batches.may_end, lambda: life.is_collecting)
         self._retention = Retention(session, reporter, settings.store.retention_days)
         self._commands = CommandHandler(self.balancer, scheduler, ends.ended)
         self._store_sync = StoreSync(

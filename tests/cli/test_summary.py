@@ -20,7 +20,7 @@ from src.cli.summary import (
     summary_json,
     total_lines,
 )
-from src.core.store import CallSums, Summary, TaskSums
+from src.core.store import BatchExtras, CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
 from src.routing.cost.budgets import BudgetRule
 
@@ -60,6 +60,27 @@ def test_savings_come_with_their_split_by_tier() -> None:
     assert found["saved_usd"] == 2.0
     assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (BatchExtras(), ""),
+        (BatchExtras(20_000_000), "$0.0200 of it paid late, for answers of batches"),
+        (
+            BatchExtras(0, {"gemini": 1, "openai": 2}, 50_000_000),
+            "3 batches at gemini and openai are still being cancelled: up to $0.0500 may still be booked",
+        ),
+    ],
+    ids=["nothing", "paid late", "left open"],
+)
+def test_what_batches_at_providers_add_is_told_in_dollars(found: BatchExtras, words: str) -> None:
+    these = replace(totals(SUMMARY), batches=found)
+    text = "\n".join(total_lines(these))
+    assert (words or "$11.00") in text and ("batches" in text) is bool(words)
+    written = summary_json(these)["batches"]
+    assert written["paid_late_usd"] == found.late_nanos / 1e9
+    assert (written["open"], written["reserved_usd"]) == (dict(found.open), found.reserved_nanos / 1e9)
 
 
 def test_savings_come_with_what_saved_them() -> None:

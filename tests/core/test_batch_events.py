@@ -63,11 +63,13 @@ DONE = replace(
             "ended after 12 min: 290 of 300 tasks answered, 3 failed, 7 not done; $1.50",
         ),
         (
-            events.ended(replace(DONE, cancel_sent_at=NOW + 60, unanswered=5, late=2), NOW, 20_000_000),
+            events.ended(
+                replace(DONE, cancel_sent_at=NOW + 60, unanswered=5, late=2, late_nanos=20_000_000), NOW
+            ),
             "batch_ended",
             "warning",
             "ended after 12 min: 290 of 300 tasks answered, 3 failed, 5 not done, 2 answered too late; $1.50"
-            ", $0.0200 of it paid twice",
+            ", $0.0200 of it paid late",
         ),
         (
             events.failed(BATCH, "the queue is full", NOW, comes_again=True),

@@ -9,6 +9,7 @@ import pytest
 
 from src.core.store import (
     DEFERS,
+    BatchExtras,
     BatchState,
     NewBatch,
     PlannedRow,
@@ -492,6 +493,12 @@ def test_a_late_result_costs_but_is_no_second_answer(store: Store) -> None:
     assert [attempt.outcome for attempt in detail.attempts] == [Outcome.OK, Outcome.NEUTRAL]
     after = found(store, batch.id)
     assert (after.late, after.released_rows, after.reserved_nanos) == (2, 0, 0)
+    assert after.late_nanos == after.cost_nanos == 2 * COST
+    assert store.provider_batch_lists.extras("b") == BatchExtras(2 * COST, {"openai": 1})
+    store.provider_batches.ended(batch.id, [], NOW + 250)
+    store.batch_results.collected(batch.id, NOW + 300)
+    assert store.provider_batch_lists.extras("b") == BatchExtras(2 * COST)
+    assert store.provider_batch_lists.extras("another") == BatchExtras()
 
 
 def test_a_running_task_ends_with_the_cost_of_a_late_result(store: Store) -> None:

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import DEFERS, NewBatch, PlannedRow, ProviderBatch, RowEnd, Store
+from src.formatting import money
 from src.messages import Message
 from src.records import BATCH as IN_A_BATCH
 from src.records import Attempt, Outcome, Result, Task, TaskStatus
@@ -143,6 +144,8 @@ def test_a_closed_batch_says_what_became_of_each_row(
     }
     assert (found["state"], found["age_s"], found["expected_at"]) == ("collected", 600.0, None)
     assert (found["cost_usd"], found["reserved_usd"]) == (4 * COST / 1e9, 0)
+    assert found["paid_late_usd"] == COST / 1e9
+    assert f"{money(COST)} paid late" in client.get("/provider-batches").text
     assert (found["is_open"], found["is_late"], found["can_cancel"]) == (False, False, False)
     assert listed(client, "?state=open") == []
 

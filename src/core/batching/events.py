@@ -38,18 +38,21 @@ def pulled_back(batch: ProviderBatch, pulled: int, now: float) -> Event:
     return _event(batch, now, "batch_pulled_back", text, "warning")
 
 
-def ended(batch: ProviderBatch, now: float, late_nanos: int = 0) -> Event:
-    """All its rows have their end. `batch` is as it is after that.
+def unreachable(batch: ProviderBatch, now: float) -> Event:
+    """Its provider has no key in this run."""
+    left = f"its {_tasks(batch.left_rows)} wait for it, and go live in time if need be"
+    return _event(batch, now, "batch_unreachable", f"no key for its provider here: {left}", "warning")
 
-    `late_nanos`: paid for results that came after their tasks had gone on.
-    """
+
+def ended(batch: ProviderBatch, now: float) -> Event:
+    """All its rows have their end. `batch` is as it is after that."""
     took = f"ended after {duration((batch.ended_at or now) - batch.created_at)}"
     text = f"{took}: {_counts(batch)}; {money(batch.cost_nanos)}"
-    if late_nanos:
-        text += f", {money(late_nanos)} of it paid twice"
+    if batch.late_nanos:
+        text += f", {money(batch.late_nanos)} of it paid late"
     if batch.unanswered and batch.cancel_sent_at is None:
         return _event(batch, now, "batch_expired", f"{text}; the provider did not do the rest", "warning")
-    return _event(batch, now, "batch_ended", text, "warning" if late_nanos else "info")
+    return _event(batch, now, "batch_ended", text, "warning" if batch.late_nanos else "info")
 
 
 def failed(batch: ProviderBatch, why: str, now: float, *, comes_again: bool) -> Event:

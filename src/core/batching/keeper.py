@@ -11,46 +11,49 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from ...records import Result
 from ...routing.batch_choice import BatchTarget, Choice, Out, Waiting, choose
 from ...routing.turnaround import turnaround
-from ..event_reporter import EventReporter
 from ..store import BatchState, DeferredGroup, ProviderBatch
 from ..store_session import StoreSession
-from .life import CANCELLABLE, BatchLife, Means, key_of
+from .life import CANCELLABLE, BatchLife, key_of
 from .offers import Offered
 
 LOOK_S = 2.0  # between two looks at the store for deferred tasks and batches that are due
 GATHER_S = 10.0  # few tasks wait so long for more of their kind
+LAST_STEPS_S = 15.0  # at most, that a run without tasks waits for the steps of batches
 STEPS_AT_ONCE = 4  # of one provider: each may hold the rows of a batch in memory
 
 
 class BatchKeeper:
-    """The job beside the calls of an orchestrator. `on_results` gets results after they were stored.
+    """The job beside the calls of an orchestrator. For one event loop."""
 
-    `wake` is called when tasks were queued. For one event loop.
-    """
-
-    def __init__(
-        self,
-        session: StoreSession,
-        means: Means,
-        reporter: EventReporter,
-        on_results: Callable[[Sequence[Result]], None],
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, session: StoreSession, life: BatchLife) -> None:
         self._session, self._store, self._thread = session, session.store, session.thread
-        self._now, self._offers, self._wake = session.clock.now, means.offers, wake
-        self._life = BatchLife(session, means, reporter, on_results, wake)
+        self._now, self._life = session.clock.now, life
         self._seen_at: dict[int, float] = {}  # when a group was first seen
         self._steps: dict[int, asyncio.Task[None]] = {}  # by the number of the batch
         self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(STEPS_AT_ONCE))
         self._creating: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._has_looked = False
+        self._end_by: float | None = None
 
-    @property
-    def is_collecting(self) -> bool:
-        """Whether results of a batch are stored, which is closed after them."""
-        return self._life.is_collecting
+    async def may_end(self) -> bool:
+        """Whether a run that has no task left may end.
+
+        Before that each open batch is looked at once, also those of earlier runs, and those that no task
+        waits for are cancelled. A provider that is silent holds the run up for `LAST_STEPS_S` at most.
+        """
+        now = self._now()
+        self._end_by = self._end_by or now + LAST_STEPS_S
+        if now >= self._end_by:
+            return True
+        if not self._has_looked:
+            return False
+        self._end_steps()
+        for batch in await self._thread.insist(self._store.provider_batches.open):
+            if batch.is_unwanted and batch.state in CANCELLABLE:
+                self._begin(batch, self._life.cancel)
+        return not self._steps
 
     async def run(self) -> None:
         """Work for ever."""
@@ -73,8 +76,9 @@ class BatchKeeper:
         for batch in batches:
             if batch.is_unwanted and batch.state in CANCELLABLE:
                 self._begin(batch, self._life.cancel)
-            elif batch.next_poll_at <= now:
+            elif not self._has_looked or batch.next_poll_at <= now:
                 self._begin(batch, self._life.advance)
+        self._has_looked = True
         groups = await self._thread.insist(self._store.deferrals.groups)
         if (only := self._session.batch) is not None:
             groups = [group for group in groups if group.batch == only]
@@ -84,8 +88,8 @@ class BatchKeeper:
     # ------------------------------------------------------------------ steps
 
     def _begin(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:
-        """Begin a step of a batch, unless one is under way."""
-        if batch.id not in self._steps:
+        """Begin a step of a batch, unless one is under way, or its provider can't be reached."""
+        if batch.id not in self._steps and self._life.can_reach(batch):
             self._steps[batch.id] = asyncio.create_task(self._step(batch, step))
 
     async def _step(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:
@@ -130,7 +134,7 @@ class BatchKeeper:
         for key, rows in choice.live.items():
             await self._thread.insist(self._store.deferrals.go_live, key, rows, now)
         if choice.live:
-            self._wake()
+            self._life.wake()
 
     async def _all_offered(self, groups: Sequence[DeferredGroup], now: float) -> dict[int, Offered]:
         """By the key of the group."""
@@ -139,7 +143,7 @@ class BatchKeeper:
         for group in groups:
             if like := await self._thread.insist(self._store.deferrals.oldest, group.id, 1):
                 more_until = self._seen_at[group.id] + GATHER_S
-                found[group.id] = self._offers.of(group, like[0], more_until, now)
+                found[group.id] = self._life.offers.of(group, like[0], more_until, now)
         return found
 
     async def _targets(
@@ -163,7 +167,6 @@ class BatchKeeper:
             pulled = await self._thread.insist(self._store.batch_results.pull, batch.id, self._now())
             if pulled:
                 self._life.pulled_back(batch, pulled)
-                self._wake()
 
 
 def _out(batch: ProviderBatch) -> Out:

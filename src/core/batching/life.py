@@ -7,7 +7,7 @@ the batch and does what its state says. A provider that fails is asked again lat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -38,8 +38,12 @@ HOPELESS = (AuthFailed, BadRequest, ModelUnavailable)  # of a creation: sending 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What is worked with: the API of a provider by its name, and what is sized, read and reserved."""
+    """What is worked with: the API of a provider by its name, and what is sized, read and reserved.
 
+    `providers`: those that have a key here.
+    """
+
+    providers: Collection[str]
     api_of: Callable[[str], BatchApi]
     offers: Offers
     reader: BatchRowReader
@@ -80,13 +84,15 @@ class BatchLife:
     ) -> None:
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
         self._api, self._budgets = means.api_of, means.budgets
-        self._report, self._on_results, self._wake = reporter.report, on_results, wake
+        self._report, self._on_results, self.wake = reporter.report, on_results, wake
+        self._providers, self.offers = means.providers, means.offers
         self._submitter = Submitter(
             session, means.api_of, means.offers, means.reader, means.budgets, reporter
         )
         self._collector = Collector(session, means.reader)
         self._collecting = 0
         self._late: set[int] = set()  # batches that were reported as late
+        self._unreachable: set[int] = set()  # and as without a provider
         self.rooms = Rooms()
         self.intend = self._submitter.intend
 
@@ -94,6 +100,15 @@ class BatchLife:
     def is_collecting(self) -> bool:
         """Whether results of a batch are stored, which is closed after them."""
         return self._collecting > 0
+
+    def can_reach(self, batch: ProviderBatch) -> bool:
+        """Whether its provider has a key here. One without is reported once; the tasks go live in time."""
+        if batch.provider in self._providers:
+            return True
+        if batch.id not in self._unreachable:
+            self._unreachable.add(batch.id)
+            self._report([events.unreachable(batch, self._now())])
+        return False
 
     async def advance(self, batch: ProviderBatch) -> None:
         """Do what the state of a batch asks for. A provider's error is looked at again later."""
@@ -180,7 +195,7 @@ class BatchLife:
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
         self._report([events.failed(batch, why, self._now(), comes_again=defer)])
-        self._wake()
+        self.wake()
 
     async def _collect(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
         """Store all results, give the other rows back, and delete what the provider keeps."""
@@ -189,18 +204,17 @@ class BatchLife:
             await self._collect_all(batch, remote)
         finally:
             self._collecting -= 1
-            self._wake()
+            self.wake()
 
     async def _collect_all(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
-        api, late_nanos = self._api(batch.provider), 0
+        api = self._api(batch.provider)
         async for collected in self._collector.collect(api, batch, remote):
             self._settle(batch, collected.settled)
             if collected.results:
                 self._on_results(collected.results)
             if collected.requeued:
-                self._wake()
-            late_nanos += sum(attempt.cost_nanos or 0 for attempt in collected.late)
-        await self._close(batch, late_nanos)
+                self.wake()
+        await self._close(batch)
         try:
             await api.clean_up(remote)
         except ProviderError as error:
@@ -218,26 +232,24 @@ class BatchLife:
         self._report([events.lost(batch, lost_nanos, now)])
         await self._close(batch)
 
-    async def _close(self, batch: ProviderBatch, late_nanos: int = 0) -> None:
-        """Give the rows back that have no result. Where it expired, they may wait for another batch.
-
-        `late_nanos`: paid for results that came after their tasks had gone on.
-        """
+    async def _close(self, batch: ProviderBatch) -> None:
+        """Give the rows back that have no result. Where it expired, they may wait for another batch."""
         defer = batch.cancel_sent_at is None
         close = partial(self._store.batch_results.collected, batch.id, self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
-        self._wake()
+        self.wake()
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
-            self._report([events.ended(after, self._now(), late_nanos)])
+            self._report([events.ended(after, self._now())])
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)
 
     def pulled_back(self, batch: ProviderBatch, pulled: int) -> None:
-        """Report that so many of its tasks go live without it."""
+        """So many of its tasks go live without it."""
         self._report([events.pulled_back(batch, pulled, self._now())])
+        self.wake()
 
     def _tell_if_late(self, batch: ProviderBatch) -> None:
         """Report once that a batch takes unusually long."""

@@ -27,8 +27,8 @@ class ProviderBatchView:
     `batch` and `submitter` are those of its tasks. `waiting` rows have no result yet. `pulled_back` rows went
     live before they were done; `not_done` came back without a result, `paid_late` with one that only costs.
     `age_s` ends with the batch, and is None for one that was not carried out. `expected_at` is None where it
-    has ended, and where it takes longer than nine of ten did: then it `is_late`. `cost_nanos` is booked, and
-    `reserved_nanos` may still be.
+    has ended, and where it takes longer than nine of ten did: then it `is_late`. `cost_nanos` is booked,
+    `paid_late_nanos` of it for rows that had gone on, and `reserved_nanos` may still be.
     """
 
     id: int
@@ -57,6 +57,7 @@ class ProviderBatchView:
     can_cancel: bool
     reserved_nanos: int
     cost_nanos: int
+    paid_late_nanos: int
     error: str
 
     @property
@@ -118,6 +119,7 @@ def _view(
         batch.state in CANCELLABLE and batch.cancel_asked_at is None,
         batch.reserved_nanos,
         batch.cost_nanos,
+        batch.late_nanos,
         batch.error,
     )
 

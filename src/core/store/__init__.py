@@ -62,6 +62,7 @@ from .provider_batch_lists import ProviderBatchLists
 from .provider_batch_states import BatchState
 from .provider_batch_values import (
     BatchedTask,
+    BatchExtras,
     Collected,
     DeferredGroup,
     NewBatch,
@@ -200,6 +201,7 @@ __all__ = [
     "DUPLICATES_AT_ONCE",
     "AddReport",
     "BatchState",
+    "BatchExtras",
     "BatchedTask",
     "Collected",
     "DeferredGroup",

@@ -82,7 +82,8 @@ class BatchResults:
             if not rows:
                 return Collected()
             cost_nanos = sum(each.cost_nanos or 0 for each in found.freed)
-            self._rows.settle(connection, batch_id, found.settled, cost_nanos)
+            late_nanos = sum(attempt.cost_nanos or 0 for attempt in found.late)
+            self._rows.settle(connection, batch_id, found.settled, cost_nanos, late_nanos)
             found.ledger.write(self._database, connection)
             self._write(connection, found, now)
             results = with_earlier_attempts(connection, self._loader, found.ended)

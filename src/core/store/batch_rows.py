@@ -89,10 +89,11 @@ class BatchRows:
         batch_id: int,
         settled: Sequence[tuple[Any, Outcome]],
         cost_nanos: int = 0,
+        late_nanos: int = 0,
     ) -> None:
         """Delete rows that have their end, with what was reserved for them, and count how they ended.
 
-        `cost_nanos` is what they have cost together.
+        `cost_nanos` is what they have cost together, `late_nanos` of it those that came too late.
         """
         counts: Counter[str] = Counter()
         nanos: Counter[int] = Counter()
@@ -106,6 +107,7 @@ class BatchRows:
         changes = {name: _B[name] + n for name, n in counts.items()}
         changes["reserved_nanos"] = _B.reserved_nanos - nanos.total()
         changes["cost_nanos"] = _B.cost_nanos + cost_nanos
+        changes["late_nanos"] = _B.late_nanos + late_nanos
         connection.execute(sa.update(provider_batches).where(_B.id == batch_id).values(changes))
         for stream_id, less in sorted(nanos.items()):
             of_stream = sa.and_(_N.provider_batch_id == batch_id, _N.stream_id == stream_id)

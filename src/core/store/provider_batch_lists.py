@@ -16,7 +16,7 @@ from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .provider_batch_schema import batch_reservations, provider_batch_rows, provider_batches
 from .provider_batch_states import OPEN_STATES, BatchState
-from .provider_batch_values import ProviderBatch, ProviderBatchPage, ProviderBatchSums
+from .provider_batch_values import BatchExtras, ProviderBatch, ProviderBatchPage, ProviderBatchSums
 from .provider_batches import batch_of
 from .reconnecting import reconnecting
 
@@ -58,6 +58,19 @@ class ProviderBatchLists:
         theirs = sa.select(_N.provider_batch_id).where(_N.stream_id.in_([stream.id for stream in streams]))
         query = sa.select(provider_batches).where(_B.id.in_(theirs)).order_by(_B.id.desc())
         return self._batches(query.limit(OF_BATCH))
+
+    def extras(self, name: str) -> BatchExtras:
+        """What those with tasks of this batch add to its sums."""
+        number = self._ids.batch_id(name)
+        streams = [] if number is None else self._ids.streams_of_batch(number)
+        theirs = sa.select(_N.provider_batch_id).where(_N.stream_id.in_([stream.id for stream in streams]))
+        is_open = sa.case((_B.state.in_(OPEN_STATES), 1), else_=0)
+        sums = (sa.func.sum(_B.late_nanos), sa.func.sum(is_open), sa.func.sum(_B.reserved_nanos))
+        query = sa.select(_B.provider, *sums).where(_B.id.in_(theirs)).group_by(_B.provider)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(_B.provider)).all()
+        late, reserved = sum(int(row[1]) for row in rows), sum(int(row[3]) for row in rows)
+        return BatchExtras(late, {row.provider: int(row[2]) for row in rows if row[2]}, reserved)
 
     def owners(self, batch_ids: Collection[int]) -> dict[int, TaskStream]:
         """Whose tasks are in these batches."""

@@ -79,6 +79,7 @@ provider_batches = Table(
     Column("pulled_rows", Integer, nullable=False, server_default="0"),  # that went live instead
     Column("cost_nanos", BigInteger, nullable=False, server_default="0"),  # booked for its rows
     Column("cancel_asked_at", Float(53)),  # by a person: the leader cancels it
+    Column("late_nanos", BigInteger, nullable=False, server_default="0"),  # of `cost_nanos`: for late rows
     Index("ix_provider_batches_state", "state"),  # those that are open
     Index("ix_provider_batches_model", "provider", "model", "id"),  # how long the last ones took
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ...records import Attempt, Result, Task
@@ -63,6 +65,7 @@ class ProviderBatch:
     without it. `failed` rows came back with an error, `unanswered` ones not at all, and `late` ones were paid
     for after their task had gone on. `pulled_rows` were pulled back to live calls, whatever became of them at
     the provider. `cost_nanos` is booked for rows that came back; those without a known price are not in it.
+    `late_nanos` of it is for the `late` ones.
     """
 
     id: int
@@ -92,6 +95,7 @@ class ProviderBatch:
     pulled_rows: int = 0
     cost_nanos: int = 0
     cancel_asked_at: float | None = None
+    late_nanos: int = 0
 
     @property
     def can_be_cancelled(self) -> bool:
@@ -124,6 +128,18 @@ class ProviderBatchSums(NamedTuple):
     late: int
     pulled_rows: int
     oldest_at: float  # the creation of the oldest
+
+
+class BatchExtras(NamedTuple):
+    """What batches at providers add to the sums of a batch of tasks.
+
+    `late_nanos`: booked for answers that came after their tasks had gone on. `open`: batches that are not
+    done with, by provider; they may still cost `reserved_nanos`.
+    """
+
+    late_nanos: int = 0
+    open: Mapping[str, int] = MappingProxyType({})
+    reserved_nanos: int = 0
 
 
 class BatchedTask(NamedTuple):

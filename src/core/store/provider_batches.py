@@ -122,6 +122,7 @@ class ProviderBatches:
             "error": "",
             "pulled_rows": 0,
             "cost_nanos": 0,
+            "late_nanos": 0,
         }
         insert = sa.insert(provider_batches).values(columns).returning(_B.id)
         return int(connection.execute(insert).scalar_one())

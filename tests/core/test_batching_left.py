@@ -1,0 +1,100 @@
+"""What a run leaves open at providers is told, and closed by the next command, whichever it is."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.core.store import Store
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, run_script, write_rows
+
+from .test_batching import API_FORMATS, FAST, SPEED, answered_once, batches_of, rows
+
+COMMAND = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
+ROWS = 40
+LEFT = "1 batch at openai is still being cancelled: up to $"
+
+
+def takes(turnaround_s: float, **more: float) -> dict[str, Any]:
+    """A simulator whose batches take just so long."""
+    batches = {"turnaround": {"median_s": turnaround_s, "p90_s": turnaround_s}, **more}
+    return {
+        "batch_clock_factor": SPEED,
+        "providers": {api: {**FAST, "batches": batches} for api in API_FORMATS},
+    }
+
+
+@pytest.fixture
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start(takes(40_000.0, cancel_s=20_000.0)) as found:
+        yield found
+
+
+def wait_until_submitted(folder: Path, running: Script) -> None:
+    while not any(batch["state"] == "submitted" for batch in batches_of(folder)):
+        running.pause()
+
+
+def cancel_all_tasks(folder: Path) -> None:
+    """As the pages do it."""
+    with closing(sqlite3.connect(folder / "state" / "live.db")) as database:
+        ((name,),) = database.execute("SELECT name FROM batches")
+    with Store.open(folder / "state" / "live.db", simulated=False) as store:
+        store.admin.cancel(name, now=time.time())
+
+
+def test_a_batch_that_is_still_being_cancelled_is_told_and_closed_by_the_next_command(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    env = live_environment(simulator.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", rows(ROWS, providers=["openai"]))
+    write_rows(tmp_path / "other.jsonl", rows(1))
+    with Script(*COMMAND, cwd=tmp_path, env=env) as running:
+        wait_until_submitted(tmp_path, running)
+        cancel_all_tasks(tmp_path)
+        running.wait(60)
+    (left,) = batches_of(tmp_path)
+    assert (left["state"], left["reserved_nanos"] > 0) == ("cancelling", True)
+    assert LEFT in running.out
+    simulator.batch_clock(advance_s=8_000.0)  # rows are done until the cancellation is
+    again = run_script(*COMMAND, cwd=tmp_path, env=env)
+    assert LEFT in again.out, "it was looked at, and is not over"
+    simulator.batch_clock(advance_s=20_000.0)
+    other = run_script("run", "other.jsonl", "-o", "other-out.jsonl", "--yes", cwd=tmp_path, env=env)
+    assert other.process.returncode == 0, other.err
+    (closed,) = batches_of(tmp_path)
+    assert (closed["state"], closed["reserved_nanos"]) == ("collected", 0)
+    assert closed["late"] > 0 and closed["late_nanos"] == closed["cost_nanos"] > 0
+    shown = run_script("batches", cwd=tmp_path, env=env).out
+    assert f"for {closed['late']} answers" in " ".join(shown.split())
+    last = run_script(*COMMAND, cwd=tmp_path, env=env)
+    assert "of it paid late" in last.out and LEFT not in last.out
+    assert sum(simulator.stats()[api]["batches"]["created"] for api in API_FORMATS) == 1
+
+
+def test_a_batch_whose_provider_has_no_key_any_more_waits_for_one(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    env = live_environment(simulator.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", rows(ROWS))
+    with Script(*COMMAND, cwd=tmp_path, env=env) as running:
+        wait_until_submitted(tmp_path, running)
+        running.kill()
+    without = live_environment(simulator.base_urls, only=["openai"])
+    with Script(*COMMAND, cwd=tmp_path, env=without) as running:
+        running.wait_for("no key for its provider here: its 40 tasks wait for it")
+        running.interrupt()
+        running.wait()
+    assert "internal" not in running.err
+    simulator.batch_clock(advance_s=40_000.0)
+    done = run_script(*COMMAND, cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    answered_once(tmp_path, ROWS)
+    assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
