@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from ..routing.cost.budgets import BudgetRefusal, Budgets
 from .store import NewBatch, OpenReservation, PlannedRow, ProviderBatch, SettledRow, Store
+from .store.deferrals import AT_ONCE
 from .store.loading import parts
-from .store.provider_batches import INTEND_AT_ONCE
 from .store_thread import StoreThread
 
 Payer = tuple[str, str]  # batch, submitter
@@ -52,7 +52,7 @@ class BatchBudgets:
         batch: ProviderBatch | None = None
         try:
             batches = self._store.provider_batches
-            for part in parts(rows, INTEND_AT_ONCE):  # a kill between two leaves a smaller batch
+            for part in parts(rows, AT_ONCE):  # a kill between two leaves a smaller batch
                 batch = await self._thread.insist(batches.intend, new, part, now)
             if batch is not None:
                 held = await self._thread.insist(batches.reservations, batch.id)

@@ -124,9 +124,9 @@ def test_without_a_deadline_nothing_goes_to_a_batch(tmp_path: Path) -> None:
 
 def test_with_little_time_all_is_live(tmp_path: Path) -> None:
     with SimulatorProcess.start(simulator_of()) as simulator:
-        done = within(tmp_path, rows(20), "10m", simulator)
+        done = within(tmp_path, rows(600), "10m", simulator)
         assert done.process.returncode == 0, done.err
-        answered_once(tmp_path, 20)
+        answered_once(tmp_path, 600)
     assert not batches_of(tmp_path)
 
 
@@ -196,8 +196,9 @@ def test_rows_name_what_their_model_does_not_take(tmp_path: Path, api: str) -> N
 
 
 def test_a_batch_that_somebody_cancels_ends_and_its_rows_go_live(tmp_path: Path) -> None:
+    many = 600
     with SimulatorProcess.start(simulator_of(stuck=1.0)) as simulator:
-        write_rows(tmp_path / "tasks.jsonl", rows(40))
+        write_rows(tmp_path / "tasks.jsonl", rows(many))
         env = live_environment(simulator.base_urls)
         command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
         with Script(*command, cwd=tmp_path, env=env) as running:
@@ -211,14 +212,14 @@ def test_a_batch_that_somebody_cancels_ends_and_its_rows_go_live(tmp_path: Path)
         assert running.process.returncode == 0, running.err
         stats = [simulator.stats()[api] for api in API_FORMATS]
         again = run_script("batches", "--cancel", str(there[0]["id"]), cwd=tmp_path, env=env)
-    assert (listed["id"], listed["rows"], listed["waiting"]) == (there[0]["id"], 40, 40)
+    assert (listed["id"], listed["rows"], listed["waiting"]) == (there[0]["id"], many, many)
     assert listed["expected_at"] is not None and listed["reserved_usd"] > 0 == listed["cost_usd"]
     assert "in progress" in table and listed["model"] in table
-    assert f"batch {listed['id']} at {listed['provider']} is cancelled now; 40 rows" in asked.out
-    answered_once(tmp_path, 40)
+    assert f"batch {listed['id']} at {listed['provider']} is cancelled now; {many} rows" in asked.out
+    answered_once(tmp_path, many)
     (batch,) = batches_of(tmp_path)
-    assert (batch["state"], batch["unanswered"], batch["reserved_nanos"]) == ("collected", 40, 0)
-    assert (billed_in(stats), sum(each["calls"] for each in stats)) == (0, 40)
+    assert (batch["state"], batch["unanswered"], batch["reserved_nanos"]) == ("collected", many, 0)
+    assert (billed_in(stats), sum(each["calls"] for each in stats)) == (0, many)
     assert (again.process.returncode, "has ended" in again.err) == (2, True)
 
 

@@ -31,6 +31,7 @@ from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, reg
 DAY_S = 86_400.0
 IDS = [f"t{i}" for i in range(10)]
 SEEDS, STEPS = 5, 80
+AT_ONCE = 2  # tasks in a transaction: several of these for a few rows
 
 
 class Killed(Exception):
@@ -135,7 +136,7 @@ class Walk:
     def go_live(self) -> None:
         n = self.random.randint(1, 5)
         for group in self.store.deferrals.groups()[:1]:
-            assert self.store.deferrals.go_live(group.id, n, NOW) == min(n, group.rows)
+            assert self.store.deferrals.go_live(group.id, n, NOW) == min(n, group.rows, AT_ONCE)
 
     # ------------------------------------------------------------ batches
 
@@ -218,7 +219,7 @@ class Walk:
     def pull(self) -> None:
         if (batch_id := self.batch()) is not None:
             waiting = len(self.store.provider_batches.tasks(batch_id))
-            assert self.store.batch_results.pull(batch_id, NOW) == waiting
+            assert self.store.batch_results.pull(batch_id, NOW) == min(waiting, AT_ONCE)
 
     # ------------------------------------------------------------ kills
 
@@ -267,8 +268,8 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_batches_stay_true_whatever_happens(store: Store, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_results, "AT_ONCE", 2)  # several transactions for a few rows
-    monkeypatch.setattr(deferrals, "AT_ONCE", 2)
+    monkeypatch.setattr(batch_results, "AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(deferrals, "AT_ONCE", AT_ONCE)
     walk = Walk(store, seed)
     for _ in range(STEPS):
         walk.step()

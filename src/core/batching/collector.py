@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -47,5 +48,8 @@ class Collector:
         by_place = {answer.number: answer for answer in answers}
         rows = await self._thread.insist(self._store.provider_batches.tasks_at, batch.id, list(by_place))
         now = self._now()
-        ends = [await self._reader.end(api, batch, row, by_place[row.place], now) for row in rows]
+        ends = []
+        for row in rows:
+            ends.append(await self._reader.end(api, batch, row, by_place[row.place], now))
+            await asyncio.sleep(0)  # a row takes up to 1 ms, in which no live call goes on
         return await self._thread.insist(self._store.batch_results.collect, batch.id, ends, now)

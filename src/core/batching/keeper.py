@@ -132,7 +132,9 @@ class BatchKeeper:
 
     async def _go_live(self, choice: Choice, now: float) -> None:
         for key, rows in choice.live.items():
-            await self._thread.insist(self._store.deferrals.go_live, key, rows, now)
+            while rows > 0:
+                queued = await self._thread.insist(self._store.deferrals.go_live, key, rows, now)
+                rows = rows - queued if queued else 0
         if choice.live:
             self._life.wake()
 
@@ -164,7 +166,9 @@ class BatchKeeper:
             self._begin(batches[id], self._life.cancel)
         for id in choice.pull:
             batch = batches[id]
-            pulled = await self._thread.insist(self._store.batch_results.pull, batch.id, self._now())
+            pulled, pull = 0, self._store.batch_results.pull
+            while more := await self._thread.insist(pull, batch.id, self._now()):
+                pulled += more
             if pulled:
                 self._life.pulled_back(batch, pulled)
 

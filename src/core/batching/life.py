@@ -191,6 +191,7 @@ class BatchLife:
         await self._fail(batch, remote.error or "the provider rejected it", defer=remote.is_full)
 
     async def _fail(self, batch: ProviderBatch, why: str, *, defer: bool = False) -> None:
+        await self._give_back(batch, defer=defer)
         close = partial(self._store.batch_results.failed, batch.id, why, now=self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
@@ -235,6 +236,7 @@ class BatchLife:
     async def _close(self, batch: ProviderBatch) -> None:
         """Give the rows back that have no result. Where it expired, they may wait for another batch."""
         defer = batch.cancel_sent_at is None
+        await self._give_back(batch, defer=defer)
         close = partial(self._store.batch_results.collected, batch.id, self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
@@ -242,6 +244,12 @@ class BatchLife:
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
             self._report([events.ended(after, self._now())])
+
+    async def _give_back(self, batch: ProviderBatch, *, defer: bool) -> None:
+        """End the rows without a result, some at a time: other work of the store comes in between."""
+        give_back = partial(self._store.batch_results.give_back, batch.id, now=self._now(), defer=defer)
+        while freed := await self._thread.insist(give_back):
+            self._settle(batch, freed)
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)

@@ -23,7 +23,7 @@ from . import schema
 from .batch_rows import BatchRows, is_waited_for
 from .database import Database
 from .deduplication import DuplicateLinks
-from .deferrals import DeferralGroups
+from .deferrals import AT_ONCE, DeferralGroups
 from .ends import with_earlier_attempts, write_ends, write_sums
 from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
@@ -38,7 +38,6 @@ from .rollups import FinishedTask, Rollup, add_task
 from .schema import IS_BATCHED
 from .search_index import SearchIndex
 
-AT_ONCE = 1_000  # rows that change in one transaction
 LATE = "the answer came after the task had gone on without it"
 _B = provider_batches.c
 
@@ -113,47 +112,41 @@ class BatchResults:
     def give_back(
         self, batch_id: int, places: Sequence[int] | None = None, *, now: float, defer: bool = False
     ) -> list[SettledRow]:
-        """End rows that have no result and get none: all, or those at `places`. Nothing was paid for them.
+        """End rows that have no result and get none: the first `AT_ONCE`, or those at `places`.
 
-        Their tasks are queued or, with `defer`, deferred once more. Returns what was reserved for them.
+        Nothing was paid for them. Their tasks are queued or, with `defer`, deferred once more. Returns what
+        was reserved for them; empty where no row is left.
         """
-        freed: list[SettledRow] = []
-        left = None if places is None else list(places)
-        while left is None or left:
-            with self._database.writing() as connection:
-                if left is None:
-                    rows = self._rows.first(connection, batch_id, AT_ONCE)
-                else:
-                    rows = self._rows.at(connection, batch_id, left[:AT_ONCE])
-                    left = left[AT_ONCE:]
-                if not rows:
-                    break
+        with self._database.writing() as connection:
+            if places is None:
+                rows = self._rows.first(connection, batch_id, AT_ONCE)
+            else:
+                rows = self._rows.at(connection, batch_id, places)
+            if rows:
                 self._rows.settle(connection, batch_id, [(row, "unanswered") for row in rows])
                 waiting = [row.task_row for row in rows if is_waited_for(row)]
                 self._queue(connection, waiting, now, defer=defer)
-            freed += [self._freed(row) for row in rows]
-        return freed
+        return [self._freed(row) for row in rows]
 
     def _freed(self, row: Any) -> SettledRow:
         stream = self._ids.stream_by_id(row.stream_id)
         return SettledRow(stream.batch, stream.submitter, row.reserved_nanos)
 
     def pull(self, batch_id: int, now: float) -> int:
-        """Queue the tasks that wait for a result of the batch; returns how many."""
-        pulled = 0
-        while True:
-            with self._database.writing() as connection:
-                rows = self._rows.waiting(connection, batch_id, AT_ONCE)
-                self._rows.release(connection, rows)
-                queued = self._queue(connection, rows, now)
-                more = sa.update(provider_batches).where(_B.id == batch_id)
-                connection.execute(more.values(pulled_rows=_B.pulled_rows + queued))
-            if not rows:
-                return pulled
-            pulled += queued
+        """Queue tasks that wait for a result of the batch, up to `AT_ONCE`; returns how many."""
+        with self._database.writing() as connection:
+            rows = self._rows.waiting(connection, batch_id, AT_ONCE)
+            self._rows.release(connection, rows)
+            queued = self._queue(connection, rows, now)
+            more = sa.update(provider_batches).where(_B.id == batch_id)
+            connection.execute(more.values(pulled_rows=_B.pulled_rows + queued))
+        return queued
 
     def collected(self, batch_id: int, now: float, *, defer: bool = False) -> list[SettledRow]:
-        """Close a batch that has ended. Rows that are left are given back, see there."""
+        """Close a batch that has ended. Rows that are left are given back first, see there.
+
+        Many are better given back before this call, which takes the time of them all.
+        """
         return self._close(batch_id, BatchState.COLLECTED, now=now, defer=defer)
 
     def failed(self, batch_id: int, why: str, *, now: float, defer: bool = False) -> list[SettledRow]:
@@ -165,7 +158,9 @@ class BatchResults:
     ) -> list[SettledRow]:
         with self._database.reading() as connection:
             check(connection, batch_id, new)
-        freed = self.give_back(batch_id, now=now, defer=defer)
+        freed: list[SettledRow] = []
+        while part := self.give_back(batch_id, now=now, defer=defer):
+            freed += part
         with self._database.writing() as connection:
             change(connection, batch_id, new, **values)
         return freed

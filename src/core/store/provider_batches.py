@@ -38,7 +38,6 @@ from .reconnecting import reconnecting
 from .schema import IS_DEFERRED
 
 TURNAROUNDS = 50  # batches that tell how long one takes
-INTEND_AT_ONCE = 1_000  # tasks: some 40 ms, in which nothing else is written
 _B, _R, _N = provider_batches.c, provider_batch_rows.c, batch_reservations.c
 
 
@@ -63,7 +62,7 @@ class ProviderBatches:
         """Put deferred tasks into a batch, and reserve what they may cost. Nothing is sent yet.
 
         A marker that exists adds them to its batch, while that is intended: so a large batch is put together
-        in several calls of up to `INTEND_AT_ONCE` tasks, and a call can be repeated. Tasks that are no
+        in several calls of up to `AT_ONCE` tasks, and a call can be repeated. Tasks that are no
         longer deferred are left out; None where the batch has no task then.
         """
         with self._database.writing() as connection:
