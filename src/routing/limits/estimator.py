@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from statistics import pstdev
 from typing import Any
 
 from ...records import Usage
@@ -58,7 +57,8 @@ class Outputs:
     def spread(self, max_tokens: int) -> tuple[float, int]:
         """The standard deviation of lengths of answers cut off at `max_tokens`, and how many there are."""
         cut = [min(each, max_tokens) for each in self._lengths]
-        return pstdev(cut), len(cut)
+        mean = sum(cut) / len(cut)
+        return math.sqrt(sum((each - mean) ** 2 for each in cut) / len(cut)), len(cut)
 
     def mean(self, max_tokens: int) -> float:
         """The mean length of answers cut off at `max_tokens`, in tokens."""
