@@ -104,3 +104,26 @@ def test_the_plan_prints_both_ranges() -> None:
     assert "all have ended after 4 min to 3 h, as assumed" in text
     written = as_json(plan, [], simulated=False)["batches"]
     assert written["p10_usd"] < written["expected_usd"] < written["p90_usd"]
+
+
+@pytest.mark.parametrize(
+    ("cached", "goes_to_batches"),
+    [
+        pytest.param({}, True, id="nothing is known of caches"),
+        pytest.param({"cached_live": 0.95}, False, id="live calls read it from a cache"),
+        pytest.param({"cached_live": 0.95, "cached_in_batches": 0.95}, True, id="batches do so too"),
+        pytest.param({"cached_live": 0.3}, True, id="a small part is cached"),
+    ],
+)
+def test_tasks_go_live_where_a_cached_prefix_makes_that_cheaper_than_half_the_price(
+    cached: dict[str, float], goes_to_batches: bool
+) -> None:
+    learned: dict[str, Any] = {"general": {"outputs": [20] * ANSWERS, **cached}}
+    balancer = VirtualPool(SETTINGS, ["gemini"], estimates={"gemini": learned}).balancer(NOW)
+    messages = (Message("system", "rule " * 2_500), Message("user", "yes or no?"))
+    tasks = [
+        Task(f"t{n}", "b", messages, deadline_at=NOW + 86_400.0, max_tokens=20, models=MODEL[1:])
+        for n in range(ROWS)
+    ]
+    found = foresee(tasks, 1.0, balancer, lambda *_: (), NOW)
+    assert (found is not None) is goes_to_batches

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...records import Task, Usage
 from ...routing.balancer import ProviderLoadBalancer
@@ -39,6 +40,18 @@ class Offered:
         raise KeyError((provider, model))
 
 
+class _Costs(NamedTuple):
+    """Of one task: as a live call and in a batch, each with what it reads from a cache there."""
+
+    live: float
+    in_batch: float
+
+
+def _usage(prompt: int, cached: float, output: int) -> Usage:
+    read = round(prompt * cached)
+    return Usage(input_tokens=prompt - read, cache_read_tokens=read, output_tokens=output)
+
+
 def _takes_batches(provider: ProviderState) -> bool:
     return provider.config.batch_api and not (provider.paused or provider.key.rejection)
 
@@ -62,11 +75,11 @@ class Offers:
         costs = dict(self._costs(group, like, route, now))
         weights = {place: max(route.options[place].provider.weight, 1e-9) for place in costs}
         total = sum(weights.values())
-        live_nanos = sum(costs[place] * weights[place] for place in costs) / total if total else 0.0
+        live_nanos = sum(costs[place].live * weights[place] for place in costs) / total if total else 0.0
         offers = tuple(
             Offer(
                 (option.provider.name, option.model.name),
-                costs[place] * PRICE_FACTOR,
+                costs[place].in_batch,
                 self._prompt_tokens(group, like, option),
             )
             for place, option in enumerate(route.options)
@@ -85,15 +98,21 @@ class Offers:
 
     def _costs(
         self, group: DeferredGroup, like: Task, route: Route, now: float
-    ) -> Iterator[tuple[int, float]]:
-        """The expected price of a live call by the place of its option; none where it is unknown."""
+    ) -> Iterator[tuple[int, _Costs]]:
+        """What a task is expected to cost by the place of its option; none where the price is unknown."""
         for place, option in enumerate(route.options):
             price = self._balancer.registry.price_of(option.provider, option.model, now)
             if price is not None:
                 prompt = round(self._prompt_tokens(group, like, option))
                 estimator = option.provider.estimators.of(group.task_type)
                 output = round(estimator.mean_output(max(1, round(self._max_tokens(group, option)))))
-                yield place, float(price.cost_nanos(Usage(input_tokens=prompt, output_tokens=output)))
+                yield (
+                    place,
+                    _Costs(
+                        price.cost_nanos(_usage(prompt, estimator.cached_live, output)),
+                        price.cost_nanos(_usage(prompt, estimator.cached_in_batches, output)) * PRICE_FACTOR,
+                    ),
+                )
 
     def spread(self, group: DeferredGroup, option: Option, now: float) -> tuple[float, int] | None:
         """The standard deviation of what an answer costs in a batch, and how many answers it rests on."""

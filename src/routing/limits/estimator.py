@@ -73,10 +73,11 @@ class Estimator:
     """The estimator of one (provider, task type). `of_all`: answers of all providers to tasks of that
     type."""
 
-    __slots__ = ("_of_all", "_own", "tokens_per_char")
+    __slots__ = ("_of_all", "_own", "cached_in_batches", "cached_live", "tokens_per_char")
 
     def __init__(self, of_all: Outputs) -> None:
         self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
+        self.cached_live = self.cached_in_batches = 0.0  # shares of prompts that are read from a cache
         self._own, self._of_all = Outputs(), of_all
 
     def need(self, chars: float, messages: int, max_tokens: int, extra_tokens: int = 0) -> Need:
@@ -125,13 +126,28 @@ class Estimator:
         self._own.observe(usage.output_tokens)
         self._of_all.observe(usage.output_tokens)
 
+    def observe_cache(self, usage: Usage, *, in_batch: bool = False) -> None:
+        """Learn how much of a prompt is read from a cache."""
+        share = usage.cache_read_tokens / (usage.prompt_tokens or 1)
+        if in_batch:
+            self.cached_in_batches += _WEIGHT * (share - self.cached_in_batches)
+        else:
+            self.cached_live += _WEIGHT * (share - self.cached_live)
+
     def export(self) -> dict[str, Any]:
         """What is worth knowing after a restart."""
-        return {"tokens_per_char": round(self.tokens_per_char, 6), "outputs": self._own.newest}
+        return {
+            "tokens_per_char": round(self.tokens_per_char, 6),
+            "cached_live": round(self.cached_live, 4),
+            "cached_in_batches": round(self.cached_in_batches, 4),
+            "outputs": self._own.newest,
+        }
 
     def restore(self, known: Mapping[str, Any]) -> None:
         """Take over an `export`."""
         self.tokens_per_char = float(known.get("tokens_per_char", self.tokens_per_char))
+        self.cached_live = float(known.get("cached_live", 0.0))
+        self.cached_in_batches = float(known.get("cached_in_batches", 0.0))
         for tokens in known.get("outputs", ()):
             self._own.observe(int(tokens))
             self._of_all.observe(int(tokens))
