@@ -98,3 +98,31 @@ def test_a_batch_whose_provider_has_no_key_any_more_waits_for_one(
     assert done.process.returncode == 0, done.err
     answered_once(tmp_path, ROWS)
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
+
+
+def test_a_budget_that_pays_for_some_rows_only_sends_those_and_says_so_once(tmp_path: Path) -> None:
+    with SimulatorProcess.start(takes(40_000.0)) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", rows(240))
+        command = (*COMMAND, "--max-cost", "0.02")
+        with Script(*command, cwd=tmp_path, env=live_environment(simulator.base_urls)) as running:
+            running.wait_for("wait for room in a budget before they go into a batch")
+            wait_until_submitted(tmp_path, running)
+            looks = simulator.stats()["gemini"]["batches"]["requests"].get("retrieve", 0)
+            while simulator.stats()["gemini"]["batches"]["requests"].get("retrieve", 0) == looks:
+                running.pause()
+            running.interrupt()
+            running.wait()
+    assert running.err.count("wait for room in a budget") == 1
+    (batch,) = batches_of(tmp_path)
+    assert 0 < batch["rows"] < 240
+    assert 0 < batch["reserved_nanos"] <= 20_000_000
+
+
+def test_a_budget_below_one_row_ends_the_run_as_it_does_without_batches(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", rows(ROWS))
+    command = (*COMMAND, "--max-cost", "0.0001")
+    done = run_script(*command, cwd=tmp_path, env=live_environment(simulator.base_urls))
+    assert "stopped: --max-cost $0.0001 reached; 40 tasks left" in done.err
+    assert not batches_of(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...formatting import duration, money, plural
 from ...records import Event
+from ...routing.cost.budgets import BudgetRefusal
 from ..store import ProviderBatch
 
 LATE_S = 4 * 3_600.0  # nine of ten batches end within an hour
@@ -67,6 +68,12 @@ def lost(batch: ProviderBatch, nanos: int, now: float) -> Event:
     most = money(nanos)
     text = f"its provider has deleted its results, which may have cost up to {most}; its tasks go live"
     return _event(batch, now, "batch_lost", text, "warning")
+
+
+def over_budget(provider: str, rows: int, refusal: BudgetRefusal, now: float) -> Event:
+    """No budget pays for a batch of tasks, or for more of them."""
+    text = f"{_tasks(rows)} wait for room in a budget before they go into a batch: {refusal}"
+    return Event(now, "batch_over_budget", text, provider, level="warning")
 
 
 def _tasks(number: int) -> str:

@@ -11,7 +11,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from ...routing.batch_choice import BatchTarget, Choice, Out, Waiting, choose
+from ...routing.batch_choice import BatchTarget, Choice, Out, Submission, Waiting, choose
+from ...routing.cost.budgets import BudgetRefusal
 from ...routing.turnaround import turnaround
 from ..store import BatchState, DeferredGroup, ProviderBatch
 from ..store_session import StoreSession
@@ -21,6 +22,7 @@ from .offers import Offered
 LOOK_S = 2.0  # between two looks at the store for deferred tasks and batches that are due
 GATHER_S = 10.0  # few tasks wait so long for more of their kind
 LAST_STEPS_S = 15.0  # at most, that a run without tasks waits for the steps of batches
+BUDGET_S = 30.0  # until tasks are put into a batch again that a budget had no room for
 STEPS_AT_ONCE = 4  # of one provider: each may hold the rows of a batch in memory
 
 
@@ -34,6 +36,7 @@ class BatchKeeper:
         self._steps: dict[int, asyncio.Task[None]] = {}  # by the number of the batch
         self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(STEPS_AT_ONCE))
         self._creating: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._refused_until: dict[int, float] = {}  # groups that a budget has no room for
         self._has_looked = False
         self._end_by: float | None = None
 
@@ -125,22 +128,42 @@ class BatchKeeper:
         waiting = [each.waiting for each in offered.values()]
         choice = choose(waiting, out, await self._targets(waiting, batches, now), now)
         await self._recall(choice, {str(batch.id): batch for batch in batches})
-        await self._go_live(choice, now)
+        await self._go_live(choice.live, now)
+        is_last = not out
         for sent in choice.submit:
+            if now < self._refused_until.get(sent.key, 0.0):
+                continue
             async for batch in self._life.intend(offered[sent.key], sent.target, sent.rows):
-                self._begin(batch, self._life.advance)
+                if isinstance(batch, BudgetRefusal):
+                    await self._refused(sent, batch, is_last=is_last, now=now)
+                else:
+                    is_last = False
+                    self._begin(batch, self._life.advance)
 
-    async def _go_live(self, choice: Choice, now: float) -> None:
-        for key, rows in choice.live.items():
+    async def _refused(self, sent: Submission, refusal: BudgetRefusal, *, is_last: bool, now: float) -> None:
+        """A budget has no room for tasks. `is_last`: no batch is out whose end could leave some.
+
+        What no batch has room for, and never will, ends as live tasks without a budget do.
+        """
+        if is_last and refusal.until is None:
+            await self._go_live({sent.key: sent.rows}, now)
+            return
+        if sent.key not in self._refused_until:
+            self._life.over_budget(sent.target[0], sent.rows, refusal)
+        self._refused_until[sent.key] = now + BUDGET_S
+
+    async def _go_live(self, live: Mapping[int, int], now: float) -> None:
+        for key, rows in live.items():
             while rows > 0:
                 queued = await self._thread.insist(self._store.deferrals.go_live, key, rows, now)
                 rows = rows - queued if queued else 0
-        if choice.live:
+        if live:
             self._life.wake()
 
     async def _all_offered(self, groups: Sequence[DeferredGroup], now: float) -> dict[int, Offered]:
         """By the key of the group."""
         self._seen_at = {group.id: self._seen_at.get(group.id, now) for group in groups}
+        self._refused_until = {id: at for id, at in self._refused_until.items() if id in self._seen_at}
         found = {}
         for group in groups:
             if like := await self._thread.insist(self._store.deferrals.oldest, group.id, 1):

@@ -15,6 +15,7 @@ from ...errors import AuthFailed, BadRequest, ModelUnavailable, ProviderError
 from ...providers.batch_api import BatchApi, RemoteBatch, RemoteState
 from ...records import Result
 from ...routing.batch_choice import WORTH_ROWS
+from ...routing.cost.budgets import BudgetRefusal
 from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import BatchState, ProviderBatch, SettledRow
@@ -253,6 +254,10 @@ class BatchLife:
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)
+
+    def over_budget(self, provider: str, rows: int, refusal: BudgetRefusal) -> None:
+        """Report that tasks wait for room in a budget."""
+        self._report([events.over_budget(provider, rows, refusal, self._now())])
 
     def pulled_back(self, batch: ProviderBatch, pulled: int) -> None:
         """So many of its tasks go live without it."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import accumulate
 
 from ...errors import ProviderError
 from ...messages import media_in
 from ...providers.batch_api import BatchApi, BatchLimits, RemoteBatch
-from ...records import Event, Task
+from ...records import Task
 from ...routing.cost.budgets import BudgetRefusal
 from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
-from ..store import NewBatch, ProviderBatch
+from ..store import NewBatch, PlannedRow, ProviderBatch
 from ..store_session import StoreSession
 from . import events
 from .offers import MOST_ROWS, Offered, Offers
@@ -42,8 +43,8 @@ class Submitter:
 
     async def intend(
         self, offered: Offered, target: tuple[str, str], rows: int
-    ) -> AsyncGenerator[ProviderBatch, None]:
-        """Put the oldest `rows` tasks of a group into batches, as far as budgets allow it."""
+    ) -> AsyncGenerator[ProviderBatch | BudgetRefusal, None]:
+        """Put the oldest `rows` tasks of a group into batches, until a budget refuses: that comes last."""
         option, tier = offered.option(*target), offered.route.tier
         limits = self._api(target[0]).limits
         while rows > 0:
@@ -51,16 +52,17 @@ class Submitter:
             tasks = await self._oldest(limits, offered.waiting.key, most)
             if not tasks:
                 return
-            rows -= len(tasks)
             new = NewBatch(*target, f"ao{secrets.token_hex(8)}", offered.waiting.live_s)
             planned = [self._offers.planned(task, option, tier) for task in tasks]
             batch = await self._budgets.intend(new, planned, self._now())
-            if isinstance(batch, BudgetRefusal):
-                text = f"{len(tasks):,} tasks stay deferred: {batch}"
-                self._report([Event(self._now(), "batch_over_budget", text, new.provider, level="warning")])
-                return
+            if isinstance(batch, BudgetRefusal) and (fitting := _within(batch.headroom_nanos, planned)):
+                planned = fitting
+                batch = await self._budgets.intend(new, planned, self._now())
+            rows -= len(planned)
             if batch is not None:
                 yield batch
+            if isinstance(batch, BudgetRefusal):
+                return
 
     async def _oldest(self, limits: BatchLimits, group_id: int, most: int) -> list[Task]:
         """As many tasks as one batch takes, by number and by bytes."""
@@ -110,6 +112,12 @@ class Submitter:
         now, store = self._now(), self._store.provider_batches
         await self._thread.insist(store.submitted, batch.id, remote.id, remote.files, now)
         self._report([events.created(batch, now)])
+
+
+def _within(nanos: int, rows: Sequence[PlannedRow]) -> list[PlannedRow]:
+    """The first rows, as many as this pays for."""
+    sums = accumulate(row.reserved_nanos for row in rows)
+    return [row for row, total in zip(rows, sums, strict=True) if total <= nanos]
 
 
 def _bytes_of(task: Task) -> int:
