@@ -254,7 +254,7 @@ class ProviderState:
         To be called before the first task is placed.
         """
         self.learned = limits
-        self.estimators.known = estimates or {}
+        self.estimators.restore(estimates or {})
         self.concurrency.start_at(concurrency)
 
     def set_paused(self, paused: bool) -> None:

@@ -16,7 +16,7 @@ from src.config import load_settings
 from src.core.batching.foresee import BatchForecast, foresee
 from src.core.forecast import Forecast
 from src.core.planning import make_plan
-from src.core.virtual_pool import VirtualPool
+from src.core.virtual_pool import VirtualPool, assume_ample_limits
 from src.formatting import money
 from src.messages import Message
 from src.records import Task, Usage
@@ -127,3 +127,17 @@ def test_tasks_go_live_where_a_cached_prefix_makes_that_cheaper_than_half_the_pr
     ]
     found = foresee(tasks, 1.0, balancer, lambda *_: (), NOW)
     assert (found is not None) is goes_to_batches
+
+
+def test_a_provider_with_few_answers_goes_by_those_of_the_others() -> None:
+    few, many = {"general": {"outputs": [30] * 5}}, {"general": {"outputs": [30] * ANSWERS}}
+    pool = VirtualPool(SETTINGS, ["gemini", "openai"], estimates={"gemini": few, "openai": many})
+    balancer = pool.balancer(NOW)
+    assert set(assume_ample_limits(balancer)) == {"gemini", "openai"}, "which forgets no answer"
+    tasks = [
+        Task(f"t{n}", "b", (Message("user", "why?"),), deadline_at=NOW + 86_400.0, max_tokens=4_000)
+        for n in range(ROWS)
+    ]
+    found = foresee(tasks, 1.0, balancer, lambda *_: (), NOW)
+    assert found is not None
+    assert (found.models, found.cost_spread) == ({MODEL[1]: ROWS}, 0.0)

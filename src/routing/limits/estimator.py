@@ -161,17 +161,24 @@ class Estimators:
     def __init__(self, outputs: dict[str, Outputs]) -> None:
         self._by_type: dict[str, Estimator] = {}
         self._outputs = outputs  # by task type, of all providers together
-        self.known: Mapping[str, Mapping[str, Any]] = {}  # exports of earlier runs, by task type
         self.most_tokens_per_char = 1.0 / CHARS_PER_TOKEN  # of any task type, ever
 
     def of(self, task_type: str) -> Estimator:
-        """The estimator of a task type, made at its first use from what earlier runs have learned."""
+        """The estimator of a task type, made at its first use."""
         found = self._by_type.get(task_type)
         if found is None:
             found = self._by_type[task_type] = Estimator(self._outputs.setdefault(task_type, Outputs()))
-            found.restore(self.known.get(task_type, {}))
-            self._note_most(found)
         return found
+
+    def restore(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over the `export` of an earlier run, before the first call.
+
+        All of it at once: other providers with few answers of their own go by these too.
+        """
+        for task_type, own in known.items():
+            estimator = self.of(task_type)
+            estimator.restore(own)
+            self._note_most(estimator)
 
     def observe(self, task_type: str, chars: int, messages: int, usage: Usage) -> None:
         """Learn from one answered call."""
