@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -18,7 +18,7 @@ from ...routing.batch_choice import BatchTarget, Choice, Waiting, choose
 from ...routing.refusals import NEVER
 from ...routing.turnaround import Turnaround, turnaround
 from ..store import DeferredGroup
-from .offers import MOST_ROWS, Offers
+from .offers import MOST_ROWS, Offered, Offers
 
 DEADLINES_S = 300.0  # that differ by less are planned together
 _NORMAL = NormalDist()
@@ -30,6 +30,7 @@ _NEARLY_NONE_S, _LONGEST_S = 1.0, 1e7
 
 Turnarounds = Callable[[str, str], Sequence[float]]  # by provider and model, as the store has them
 Target = tuple[str, str]
+Spread = tuple[int, str, Target, tuple[float, int] | None]  # rows, type, and what `Offers.spread` says
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,7 @@ def foresee(
 ) -> BatchForecast | None:
     """What the choice would do with `scale` times these tasks now; None where all of it goes live."""
     offers, alike = Offers(balancer), _alike(tasks)
-    groups = [_group(number, each, scale) for number, each in enumerate(alike)]
-    offered = [offers.of(group, each[0], now, now) for group, each in zip(groups, alike, strict=True)]
+    groups, offered = _offered(alike, scale, offers, now)
     waiting = [each.waiting for each in offered]
     keys = sorted({offer.target for each in waiting for offer in each.offers})
     targets = {key: BatchTarget(*key, turnaround(turnarounds(*key))) for key in keys}
@@ -80,10 +80,6 @@ def foresee(
     takes = {target: targets[target].turnaround for target in batches}
     due_s = max(each.deadline_at for each in waiting if each.deadline_at < NEVER) - now
     sent = sum(each.rows for each in choice.submit)
-    spreads = [
-        (rows, groups[key].task_type, target, offers.spread(groups[key], offered[key].option(*target), now))
-        for key, target, rows in ((each.key, each.target, each.rows) for each in choice.submit)
-    ]
     batch_nanos, live_share = _costs(choice, waiting)
     return BatchForecast(
         sent,
@@ -94,8 +90,15 @@ def foresee(
         min(due_s, _all_ended_s(batches, takes, 0.1)),
         min(due_s, _all_ended_s(batches, takes, 0.9)),
         all(each.is_assumed for each in takes.values()),
-        _cost_spread(spreads, batch_nanos),
+        _cost_spread(_spreads(choice, groups, offered, offers, now), batch_nanos),
     )
+
+
+def _offered(
+    alike: Sequence[Sequence[Task]], scale: float, offers: Offers, now: float
+) -> tuple[list[DeferredGroup], list[Offered]]:
+    groups = [_group(number, each, scale) for number, each in enumerate(alike)]
+    return groups, [offers.of(group, each[0], now, now) for group, each in zip(groups, alike, strict=True)]
 
 
 def _models(choice: Choice) -> dict[str, int]:
@@ -114,9 +117,15 @@ def _costs(choice: Choice, waiting: Sequence[Waiting]) -> tuple[int, float]:
     return round(batch_nanos), 1.0 - saved / live_nanos if live_nanos else 0.0
 
 
-def _cost_spread(
-    spreads: Iterable[tuple[int, str, Target, tuple[float, int] | None]], batch_nanos: int
-) -> float | None:
+def _spreads(
+    choice: Choice, groups: Sequence[DeferredGroup], offered: Sequence[Offered], offers: Offers, now: float
+) -> Iterator[Spread]:
+    for sent in choice.submit:
+        group, option = groups[sent.key], offered[sent.key].option(*sent.target)
+        yield sent.rows, group.task_type, sent.target, offers.spread(group, option, now)
+
+
+def _cost_spread(spreads: Iterable[Spread], batch_nanos: int) -> float | None:
     """By rows, type, target and the spread of an answer's cost, as a share of what all of them cost.
 
     Answers differ one by one. The means of types do not: how far one is off counts for all their rows.

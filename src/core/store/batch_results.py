@@ -81,8 +81,7 @@ class BatchResults:
             if not rows:
                 return Collected()
             cost_nanos = sum(each.cost_nanos or 0 for each in found.freed)
-            late_nanos = sum(attempt.cost_nanos or 0 for attempt in found.late)
-            self._rows.settle(connection, batch_id, found.settled, cost_nanos, late_nanos)
+            self._rows.settle(connection, batch_id, found.settled, cost_nanos, found.late_nanos)
             found.ledger.write(self._database, connection)
             self._write(connection, found, now)
             results = with_earlier_attempts(connection, self._loader, found.ended)
@@ -179,6 +178,11 @@ class _Sorted:
         self.more_cost = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)  # of tasks that had ended
         self.settled: list[tuple[Any, Any]] = []
         self.freed: list[SettledRow] = []
+
+    @property
+    def late_nanos(self) -> int:
+        """What the answers that came too late have cost."""
+        return sum(attempt.cost_nanos or 0 for attempt in self.late)
 
     def add(self, row: Any, end: RowEnd) -> None:
         """A row that came back."""
