@@ -170,14 +170,14 @@ class Script:
         for reader in self._readers:
             reader.join(5)
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """Its exit code, once all its output is in `out` and `err`."""
         code = self.process.wait(timeout_s)
         for reader in self._readers:
             reader.join(5)
         return code
 
-    def wait_for(self, text: str, timeout_s: float = 60.0) -> None:
+    def wait_for(self, text: str, timeout_s: float = 120.0) -> None:
         """Wait until it prints `text`. Fails with its output if it ends, or the time is over, before that."""
         end = time.monotonic() + timeout_s
         while text not in self.out and text not in self.err:
@@ -295,7 +295,7 @@ def fork_server_address() -> str:
     return server.address
 
 
-def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 60.0, **options: Any) -> Script:
+def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 120.0, **options: Any) -> Script:
     """Run a script to its end; `process.returncode`, `out` and `err` show how it went."""
     with Script(*arguments, cwd=cwd, **options) as script:
         script.wait(timeout_s)

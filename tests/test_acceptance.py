@@ -212,8 +212,8 @@ class Project:
         return self._query("SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")
 
     def attempts(self) -> int:
-        """Calls that are on the disk."""
-        return self._query("SELECT count(*) FROM attempts")
+        """Calls that are on the disk. One that waited too long before it was sent is cancelled."""
+        return self._query("SELECT count(*) FROM attempts WHERE outcome != 'cancelled'")
 
     def _query(self, query: str, *values: int) -> int:
         """Read through SQLite, which takes no lock that keeps others from writing."""

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
 TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
 PROMPT: Any = [{"role": "user", "content": "Name three rivers."}]
 BODY = {"model": "economy", "max_tokens": 40, "messages": PROMPT}
+PATIENT = {"x-orchestrator-timeout": "60"}  # else the gateway answers when the client's own time is over
 PROVIDERS = ("openai", "anthropic", "gemini")
 SLOW = {"latency": {"first_token_s": 0.05, "per_token_s": 0.1}}
 
@@ -223,7 +224,7 @@ def test_requests_wait_at_a_standby_until_it_leads(tmp_path: Path, slow: Simulat
             openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0, timeout=1) as client,
             pytest.raises(openai.APITimeoutError),
         ):
-            client.chat.completions.create(model="economy", messages=PROMPT)
+            client.chat.completions.create(model="economy", messages=PROMPT, extra_headers=PATIENT)
         assert all(each.waits for each in held)
         leader.kill()
         assert all(is_whole(each.answer) for each in held)
@@ -299,7 +300,7 @@ def test_a_client_that_leaves_ends_its_request_at_the_leader(tmp_path: Path, slo
                 model="openai/economy",
                 messages=PROMPT,
                 max_tokens=40,
-                extra_headers={"x-orchestrator-timeout": "60"},  # else the gateway answers at the same second
+                extra_headers=PATIENT,
             )
         end = time.monotonic() + 10
         while b'outcome="uncertain",provider="openai"} 1.0' not in send(leader.url, "/metrics").body:
