@@ -130,7 +130,7 @@ def test_a_budget_that_is_set_later_counts_what_batches_hold(store: Store) -> No
 
 
 def test_a_large_batch_is_stored_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.core.batch_budgets.INTEND_AT_ONCE", 3)
+    monkeypatch.setattr("src.core.batch_budgets.AT_ONCE", 3)
     keeper = Keeper(store, RULE)
     assert submitted(store, keeper.intend(4, 100)).rows == 4
     assert keeper.reserved == [400]
