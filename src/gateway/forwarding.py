@@ -49,7 +49,7 @@ from ..errors import Expired, StoreError
 from ..via import via
 from .bodies import read_body
 from .problems import not_leading
-from .requests import LEAST_DEADLINE_S, PREFIX, timeout_s
+from .requests import PREFIX, timeout_s
 
 if TYPE_CHECKING:
     from ..core.store import Leader, Store
@@ -60,6 +60,7 @@ HELD_LOOK_S = 0.25  # while requests are held
 HOLD_S = 60.0  # a leader that ends takes 30 s at most, one that was killed is replaced within 15 s
 SETTLE_LOOK_S = 0.05
 PASSING_S = 0.5  # a shorter wait is not taken off the deadline
+LEAST_DEADLINE_S = 1.0  # is left to a request that has waited
 STANDBY = "(standby)"
 MISDIRECTED = 421
 _BROKEN = (ClientError, TimeoutError, OSError)

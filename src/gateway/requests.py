@@ -24,8 +24,8 @@ NAMES = ("timeout", "run-id", "run-max-cost-usd", "priority", "task-type", "batc
 MAX_NAME_CHARS = 200
 MAX_TIMEOUT_S = 86_400.0
 DEADLINE_S = 595.0  # the SDKs give up after 600 s
-SDK_MARGIN_S = 5.0  # before the client's own time limit, so that it gets the reason instead of nothing
-LEAST_DEADLINE_S = 1.0
+# Before the client's own time limit, so that it gets the reason instead of nothing: the smaller of the two.
+SDK_MARGIN_S, SDK_MARGIN_SHARE = 5.0, 0.2
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _SESSION = re.compile(r".*_session_([0-9A-Za-z-]{8,64})")  # Claude Code before 2.1.78
 
@@ -80,7 +80,7 @@ def timeout_s(headers: Mapping[str, str]) -> float:
         return DEADLINE_S
     if not math.isfinite(sdk_s) or sdk_s <= 0:
         return DEADLINE_S
-    return min(max(sdk_s - SDK_MARGIN_S, min(sdk_s, LEAST_DEADLINE_S)), MAX_TIMEOUT_S)
+    return min(sdk_s - min(SDK_MARGIN_S, SDK_MARGIN_SHARE * sdk_s), MAX_TIMEOUT_S)
 
 
 def _number(headers: Mapping[str, str], name: str, most: float) -> float | None:

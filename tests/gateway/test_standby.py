@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
 TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
 PROMPT: Any = [{"role": "user", "content": "Name three rivers."}]
 BODY = {"model": "economy", "max_tokens": 40, "messages": PROMPT}
-PATIENT = {"x-orchestrator-timeout": "60"}  # else the gateway answers when the client's own time is over
+PATIENT = {"x-orchestrator-timeout": "60"}  # else the gateway answers before the client leaves
 PROVIDERS = ("openai", "anthropic", "gemini")
 SLOW = {"latency": {"first_token_s": 0.05, "per_token_s": 0.1}}
 
