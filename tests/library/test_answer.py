@@ -40,6 +40,15 @@ def env(simulator: SimulatorProcess) -> dict[str, str]:
     return {**live, "PYTHONPATH": str(ORCHESTRATOR.parent)}
 
 
+@pytest.fixture
+def here(tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with these keys in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
 def run_program(folder: Path, cap: str, env: dict[str, str]) -> Script:
     (folder / "program.py").write_text(PROGRAM)
     return run_script(cap, script=folder / "program.py", cwd=folder, env=env)
@@ -80,17 +89,10 @@ def left_open(folder: Path) -> int:
 
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_calls_from_several_threads_of_one_process_are_all_answered(
-    is_kept: bool,
-    tmp_path: Path,
-    env: dict[str, str],
-    simulator: SimulatorProcess,
-    monkeypatch: pytest.MonkeyPatch,
+    is_kept: bool, here: Path, simulator: SimulatorProcess
 ) -> None:
     """Four at once out of a running event loop, and one in it, which blocks it meanwhile."""
     kept = {"state_dir": "state"} if is_kept else {}
-    monkeypatch.chdir(tmp_path)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
 
     async def all_at_once() -> list[list[Result]]:
         others = [
@@ -104,31 +106,22 @@ def test_calls_from_several_threads_of_one_process_are_all_answered(
     assert prompts == [[f"{n}a", f"{n}b"] for n in (4, 0, 1, 2, 3)]
     assert all(each.status == "succeeded" for some in results for each in some)
     assert simulator.stats()["openai"]["calls"] == 10
-    assert left_open(tmp_path) == 0 if is_kept else not any(tmp_path.iterdir())
+    assert left_open(here) == 0 if is_kept else not any(here.iterdir())
 
 
-def test_a_call_waits_for_the_calls_of_other_threads_however_long(
-    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("here")
+def test_a_call_waits_for_the_calls_of_other_threads_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lead, "OWN_POOL_WAIT_S", 0.0)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
     with ThreadPoolExecutor(3) as threads:
         found = [threads.submit(answer, [f"{n}?"], state_dir="state") for n in range(3)]
         assert [result.status for each in found for result in each.result()] == ["succeeded"] * 3
 
 
-def test_a_call_inside_of_another_is_refused(
-    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_call_inside_of_another_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lead, "OWN_POOL_WAIT_S", 0.0)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
     with pytest.raises(StoreError, match="another pool of this program is open on it"):
         answer(["a?"], state_dir="state", on_progress=lambda _: answer(["b?"], state_dir="state"))
-    assert left_open(tmp_path) == 0
+    assert left_open(here) == 0
 
 
 def test_a_call_that_fails_leaves_no_task_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
