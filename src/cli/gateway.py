@@ -67,7 +67,7 @@ def daily_limit(session: Session) -> float | None:
 def _listening_soon(
     session: Session, leadership: Leadership, reloader: Reloader, stack: ExitStack
 ) -> Gateway:
-    """The leader before, which has just ended, gives the port free in a moment."""
+    """The gateway at a port that the previous leader, which has just ended, frees in a moment."""
     end = time.monotonic() + FREE_WITHIN_S
     while True:
         try:

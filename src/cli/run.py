@@ -216,9 +216,9 @@ class _Run:
 
     def _has_batches_left(self) -> bool:
         """Whether batches at providers were left open by a run that has ended, and no server closes them."""
-        if self.session.running_orchestrator() is not None:
+        if not self.session.store.provider_batch_lists.extras(self.batch.name).open:
             return False
-        return bool(self.session.store.provider_batch_lists.extras(self.batch.name).open)
+        return self.session.running_orchestrator() is None
 
     def _finish_results(self, progress: ProgressCounts) -> None:
         """Put the rows of a finished file into their order and form."""

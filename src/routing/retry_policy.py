@@ -80,8 +80,8 @@ RULES: dict[type[ProviderError], Rule] = {
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
-    # A task whose workers die each time is probably why. Others are lost with it each time where there is one
-    # worker, and sometimes elsewhere, as with workers that are killed for another reason: so not too few.
+    # A task whose workers die each time probably kills them. The limit is high because the tasks beside it on
+    # those workers are lost as often, and because workers also die for other reasons.
     WorkerLost: Rule(at_most=10),
     InternalError: Rule(at_most=3),  # excludes no provider: what fails three times fails for ever
 }

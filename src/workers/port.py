@@ -85,9 +85,9 @@ class Outcome(TypedDict):
     """How a call ended.
 
     `cut_off`: it was cancelled after its start, or its time was over while the worker stood still, so it may
-    be billed. `not_started`: it provably never was
-    sent. `completion`, of an `answered` one, is for `plain.decode_completion`; `error`, of a `failed` one,
-    for `plain.decode_error`. It ended `ended_ago_s` before the reply was sent.
+    be billed. `not_started`: it provably never was sent. `completion`, of an `answered` one, is for
+    `plain.decode_completion`; `error`, of a `failed` one, for `plain.decode_error`. It ended `ended_ago_s`
+    before the reply was sent.
     """
 
     key: Key

@@ -1,4 +1,4 @@
-"""What a run leaves open at providers is told, and closed by the next command, whichever it is."""
+"""The summary of a run names batches that it leaves open at providers; any later command closes them."""
 
 from __future__ import annotations
 

@@ -133,12 +133,12 @@ class BatchKeeper:
         for sent in choice.submit:
             if now < self._refused_until.get(sent.key, 0.0):
                 continue
-            async for batch in self._life.intend(offered[sent.key], sent.target, sent.rows):
-                if isinstance(batch, BudgetRefusal):
-                    await self._refused(sent, batch, is_last=is_last, now=now)
+            async for intended in self._life.intend(offered[sent.key], sent.target, sent.rows):
+                if isinstance(intended, BudgetRefusal):
+                    await self._refused(sent, intended, is_last=is_last, now=now)
                 else:
                     is_last = False
-                    self._begin(batch, self._life.advance)
+                    self._begin(intended, self._life.advance)
 
     async def _refused(self, sent: Submission, refusal: BudgetRefusal, *, is_last: bool, now: float) -> None:
         """A budget has no room for tasks. `is_last`: no batch is out whose end could leave some.
