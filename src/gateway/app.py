@@ -88,7 +88,8 @@ async def _keep_waiting(_request: web.Request) -> None:
 async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
     try:
-        with request.app[CONNECTIONS].answering(request.protocol):
+        to_standby = comes_from_standby(request)
+        with request.app[CONNECTIONS].answering(request.protocol, to_standby=to_standby):
             answer = await _enter(request, handler)
     except (FormatError, RequestDeclined, ProviderError) as refused:
         answer = error_response(request, problem(refused))

@@ -4,7 +4,8 @@ A client that connects and sends nothing, or does not read its answer, would kee
 a few thousand of them would take the files that the database and the providers' connections need. Therefore
 
     head_s without a whole head        closes a connection that has never sent a request
-    read_s without a byte taken        closes a connection whose answer waits for its reader
+    read_s without a byte taken        closes a connection whose answer waits for its reader; one to a standby
+                                       only after standby_read_s: the standby watches its own client
     one connection too many            closes the one that has been idle for longest, else the new one
 
 Bodies have limits of their own (`bodies.py`), and aiohttp closes connections that are idle between requests.
@@ -19,6 +20,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -43,7 +45,7 @@ class Connections:
     def __init__(self, most: int | None = None, times: TimeLimits = STANDARD) -> None:
         self._most = affordable_connections() if most is None else most
         self._times = times
-        self._readers = _Readers(times.read_s)
+        self._readers = _Readers()
         self._idle: dict[Connection, float] = {}  # since when; the longest first
         self._new: dict[Connection, float] = {}  # of those, the ones that have sent no request
         self._busy: dict[Connection, int] = {}  # requests in progress
@@ -70,13 +72,14 @@ class Connections:
         return connection
 
     @contextmanager
-    def answering(self, connection: Connection) -> Iterator[None]:
-        """A request is in progress on it."""
+    def answering(self, connection: Connection, *, to_standby: bool = False) -> Iterator[None]:
+        """A request is in progress on it; a standby has passed it on, or a client has sent it."""
         self._new.pop(connection, None)
         self._idle.pop(connection, None)
         self._busy[connection] = self._busy.get(connection, 0) + 1
         if connection.transport is not None:
-            self._readers.watch(connection.transport)
+            read_s = self._times.standby_read_s if to_standby else self._times.read_s
+            self._readers.watch(connection.transport, read_s)
         try:
             yield
         finally:
@@ -129,37 +132,43 @@ class Connections:
         self._new.pop(connection, None)
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """The bytes that wait for a reader, and since when it has taken none of them."""
+
+    read_s: float
+    size: int = 0
+    since: float = 0.0
+
+
 class _Readers:
     """Whether clients read what is written to them.
 
     A transport stays here until it has no bytes left: one that is closing waits for its reader as well.
     """
 
-    def __init__(self, read_s: float) -> None:
-        self._read_s = read_s
-        self._waiting: dict[asyncio.Transport, tuple[int, float]] = {}  # bytes; since when none was taken
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Transport, _Waiting] = {}
 
-    def watch(self, transport: asyncio.Transport) -> None:
-        """Something will be written to it."""
-        self._waiting.setdefault(transport, (0, 0.0))
+    def watch(self, transport: asyncio.Transport, read_s: float) -> None:
+        """Something will be written to it, and its reader may take nothing for `read_s`."""
+        self._waiting.setdefault(transport, _Waiting(read_s))
 
     def sweep(self, now: float) -> None:
         """Abort the connections of clients that have taken nothing for too long."""
-        for transport, (before, since) in list(self._waiting.items()):
-            waiting = transport.get_write_buffer_size()
-            if transport.is_closing() and not waiting:
+        for transport, seen in list(self._waiting.items()):
+            before, seen.size = seen.size, transport.get_write_buffer_size()
+            if transport.is_closing() and not seen.size:
                 del self._waiting[transport]
-            elif waiting < before or not before:  # some was taken, or nothing has waited
-                self._waiting[transport] = waiting, now
-            elif now - since > self._read_s:
+            elif seen.size < before or not before:  # some was taken, or nothing has waited
+                seen.since = now
+            elif now - seen.since > seen.read_s:
                 log.info("closed a connection whose client does not read its answer")
                 del self._waiting[transport]
-                _reset(transport)
-            else:
-                self._waiting[transport] = waiting, since
+                reset(transport)
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.Transport) -> None:
     """Close it without what it still has to send: the system would keep that, too, until the client reads."""
     with suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)

@@ -20,17 +20,22 @@ from that standby again.
 **Breaks.** A leader that breaks off before its answer begins may have called a provider, so the request is
 not sent again: 503 with `retry-after`. Later the client's connection is broken too: an answer that was cut
 off must not look complete. A client that goes away ends its request at the leader.
+
+**Slow readers.** An answer is read from the leader only as fast as its client takes it, so that the leader
+slows down the provider. `connections.py` disconnects a client that takes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import (
+    AddrInfoType,
     ClientConnectorError,
     ClientError,
     ClientSession,
@@ -48,6 +53,7 @@ from ..access import is_loopback
 from ..errors import Expired, StoreError
 from ..via import via
 from .bodies import read_body
+from .connections import reset
 from .problems import not_leading
 from .requests import PREFIX, timeout_s
 
@@ -61,6 +67,7 @@ HOLD_S = 60.0  # a leader that ends takes 30 s at most, one that was killed is r
 SETTLE_LOOK_S = 0.05
 PASSING_S = 0.5  # a shorter wait is not taken off the deadline
 LEAST_DEADLINE_S = 1.0  # is left to a request that has waited
+UNREAD_BYTES = 64 * 1024  # of an answer, that the system keeps until it is passed on, instead of megabytes
 STANDBY = "(standby)"
 MISDIRECTED = 421
 _BROKEN = (ClientError, TimeoutError, OSError)
@@ -175,7 +182,7 @@ class Forwarder:
                 self._read_at = float("-inf")
                 raise not_leading() from error
             if request.transport is not None:
-                request.transport.abort()
+                reset(request.transport)
             raise ConnectionResetError("the leader broke off its answer") from error
         await passed.write_eof()
         return passed
@@ -292,13 +299,21 @@ def _passed_on(headers: Mapping[str, str], besides: frozenset[str]) -> CIMultiDi
     return found
 
 
+def _socket(address: AddrInfoType) -> socket.socket:
+    """A connection to a leader, before it is connected."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+    return made
+
+
 @asynccontextmanager
 async def forwarding(store: Store, place: Place, max_body_bytes: int) -> AsyncIterator[Forwarder]:
     """A forwarder while the block runs. Each request has a connection of its own: on one that was kept, a
     request that gets no answer may have been received or not.
     """
     session = ClientSession(
-        connector=TCPConnector(limit=0, force_close=True),
+        connector=TCPConnector(limit=0, force_close=True, socket_factory=_socket),
         timeout=ClientTimeout(total=None, sock_connect=CONNECT_S),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,

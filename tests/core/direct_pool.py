@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from src.config import ProviderAccess
 from src.core.clock import Clock
-from src.core.orchestrator import Orchestrator, RunReport
+from src.core.leadership import Leadership
+from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
 from src.messages import Message
 from src.records import Task
@@ -55,9 +56,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(store: Store, base_urls: Mapping[str, str], settings: Settings) -> AsyncIterator[Served]:
-    """The pool from when it takes requests until it has ended."""
-    pool = Orchestrator(settings, live_access(settings, base_urls), store, Clock())
+async def serving(
+    store: Store,
+    base_urls: Mapping[str, str],
+    settings: Settings,
+    leadership: Leadership | None = None,
+) -> AsyncIterator[Served]:
+    """The pool from when it takes requests until it has ended. `leadership`: one that leads already."""
+    options = OrchestratorOptions(leadership=leadership)
+    pool = Orchestrator(settings, live_access(settings, base_urls), store, Clock(), options)
     run = asyncio.create_task(pool.run(until_done=False))
     try:
         while not pool.direct.is_open:

@@ -8,8 +8,8 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from src.core.relay import Relay
 from src.core.store import Store
 from src.gateway.asked import Asked
 from src.gateway.connections import Connections
+from src.gateway.forwarding import STANDBY
 from src.gateway.streaming import Stream
 from src.gateway.time_limits import TimeLimits
 from src.records import TaskStatus
@@ -28,11 +29,11 @@ from src.simulator.process import SimulatorProcess
 from tests.core.direct_pool import settings_for
 from tests.core.pools import new_store
 
-from .in_process import in_process
+from .in_process import InProcess, in_process, standby_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no poll")
 READ_S = 0.6
-TIMES = TimeLimits(read_s=READ_S, sweep_s=0.1)
+TIMES = TimeLimits(read_s=READ_S, standby_read_s=5 * READ_S, sweep_s=0.1)
 SMALL_BYTES = 4_096  # of the client's receive buffer
 VECTORS, VECTOR_BYTES = 1_600, 8_192  # 13 MB in all
 QUESTION: Any = [{"role": "user", "content": "Name three rivers."}]
@@ -41,6 +42,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": QUESTION},
     "/v1/messages": {"messages": QUESTION, "max_tokens": 200},
 }
+STREAM = {**REQUESTS["/v1/chat/completions"], "model": "openai/economy", "stream": True}
 LAST_WORDS = (b"[DONE]", b"response.completed", b"message_stop", b"attempts=")
 
 
@@ -56,6 +58,24 @@ def huge() -> Iterator[SimulatorProcess]:
 def store(tmp_path: Path) -> Iterator[Store]:
     with new_store(tmp_path) as opened:
         yield opened
+
+
+@asynccontextmanager
+async def served(store: Store, provider: SimulatorProcess, where: str) -> AsyncIterator[InProcess]:
+    """What a client is connected to: the leader, or a standby that passes its request on."""
+    settings = settings_for(max_answer_mb=64.0)
+    async with in_process(store, provider.base_urls, settings, TIMES) as leader:
+        if where == "leader":
+            yield leader
+            return
+        async with standby_of(leader) as standby:
+            yield standby
+
+
+@pytest.fixture(params=["leader", "standby"])
+def where(request: pytest.FixtureRequest) -> str:
+    """Where a client is connected."""
+    return str(request.param)
 
 
 def left_behind() -> list[str]:
@@ -89,45 +109,97 @@ def read_slowly(client: socket.socket) -> tuple[float, bytes]:
     return time.monotonic() - began, bytes(found)
 
 
-@pytest.mark.parametrize("path", REQUESTS)
-async def test_the_reader_of_a_stream_that_stops_is_disconnected_and_its_call_is_booked(
-    store: Store, huge: SimulatorProcess, path: str
-) -> None:
-    body = {**REQUESTS[path], "model": "openai/economy", "stream": True}
-    async with in_process(store, huge.base_urls, settings_for(max_answer_mb=64.0), TIMES) as gateway:
-        async with gateway.sent(path, body, receive_bytes=SMALL_BYTES) as client:
-            seen = await seen_until_reset(client)
-        assert not any(words in seen for words in LAST_WORDS)
-        await gateway.served.drain()
-        assert gateway.pool.reserved_nanos == 0
+def read_bytes(client: socket.socket) -> float:
+    """Read a byte now and then until the connection is reset: seconds."""
+    began, poller = time.monotonic(), select.poll()
+    poller.register(client, 0)
+    while not poller.poll(1_000 * READ_S / 10):  # what has come could be read even after the reset
+        assert client.recv(1)
+        assert time.monotonic() < began + 20
+    return time.monotonic() - began
+
+
+async def ended(gateway: InProcess) -> None:
+    """Let the pool end what was asked, within the time that it gives calls in flight."""
+    await gateway.served.drain()
+    assert gateway.pool.reserved_nanos == 0
+
+
+def check_cancelled(store: Store) -> None:
+    """One request was cancelled and booked, and nothing of it is left in this process."""
     assert left_behind() == []
     assert store.reports.task_counts()[TaskStatus.CANCELLED] == 1
     assert store.reports.summary("gateway/local").calls.uncertain_nanos > 0
 
 
-async def test_the_reader_of_a_whole_answer_that_stops_is_disconnected(
+@pytest.mark.parametrize("path", REQUESTS)
+async def test_the_reader_of_a_stream_that_stops_is_disconnected_and_its_call_is_booked(
+    store: Store, huge: SimulatorProcess, path: str, where: str
+) -> None:
+    body = {**REQUESTS[path], "model": "openai/economy", "stream": True}
+    async with served(store, huge, where) as gateway:
+        async with gateway.sent(path, body, receive_bytes=SMALL_BYTES) as client:
+            seen = await seen_until_reset(client)
+        assert not any(words in seen for words in LAST_WORDS)
+        await ended(gateway)
+    check_cancelled(store)
+
+
+async def test_a_reader_that_takes_a_byte_now_and_then_is_disconnected_too(
+    store: Store, huge: SimulatorProcess, where: str
+) -> None:
+    async with served(store, huge, where) as gateway:
+        async with gateway.sent("/v1/chat/completions", STREAM) as client:
+            took_s = await asyncio.to_thread(read_bytes, client)
+        assert took_s > READ_S
+        await ended(gateway)
+    check_cancelled(store)
+
+
+async def test_a_standby_that_stops_reading_is_disconnected_later(
     store: Store, huge: SimulatorProcess
 ) -> None:
+    async with served(store, huge, "leader") as gateway:
+        began = time.monotonic()
+        passed_on = {"receive_bytes": SMALL_BYTES, "header": f"Via: 1.1 a-standby {STANDBY}\r\n"}
+        async with gateway.sent("/v1/chat/completions", STREAM, **passed_on) as client:
+            await seen_until_reset(client)
+        assert time.monotonic() - began > TIMES.standby_read_s
+        await ended(gateway)
+    check_cancelled(store)
+
+
+async def test_a_client_that_closes_in_the_midst_of_its_stream_ends_the_call(
+    store: Store, huge: SimulatorProcess, where: str
+) -> None:
+    async with served(store, huge, where) as gateway:
+        async with gateway.sent("/v1/chat/completions", STREAM) as client:
+            assert b" 200 " in await asyncio.to_thread(client.recv, 1_000)
+        await ended(gateway)
+    check_cancelled(store)
+
+
+async def test_the_reader_of_a_whole_answer_that_stops_is_disconnected(
+    store: Store, huge: SimulatorProcess, where: str
+) -> None:
     body = {"model": "text-embedding-3-small", "encoding_format": "base64", "input": ["word"] * VECTORS}
-    async with in_process(store, huge.base_urls, settings_for(max_answer_mb=64.0), TIMES) as gateway:
+    async with served(store, huge, where) as gateway:
         async with gateway.sent("/v1/embeddings", body, receive_bytes=SMALL_BYTES) as client:
             assert len(await seen_until_reset(client)) < VECTORS * VECTOR_BYTES / 2
-        await gateway.served.drain()
-        assert gateway.pool.reserved_nanos == 0
+        await ended(gateway)
     assert left_behind() == []
     assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 1
     assert store.reports.summary("gateway/local").calls.cost_nanos > 0
 
 
 async def test_a_reader_that_takes_its_time_gets_the_whole_stream(
-    store: Store, huge: SimulatorProcess
+    store: Store, huge: SimulatorProcess, where: str
 ) -> None:
-    body = {**REQUESTS["/v1/chat/completions"], "model": "openai/economy", "stream": True}
-    async with in_process(store, huge.base_urls, settings_for(max_answer_mb=64.0), TIMES) as gateway:
-        async with gateway.sent("/v1/chat/completions", body) as client:
+    async with served(store, huge, where) as gateway:
+        async with gateway.sent("/v1/chat/completions", STREAM) as client:
             took_s, found = await asyncio.to_thread(read_slowly, client)
         assert took_s > 2 * READ_S and b"data: [DONE]" in found[-1_000:]
-        await gateway.served.drain()
+        await ended(gateway)
     assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 1
 
 

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -264,6 +265,17 @@ def test_a_planned_change_of_the_leader_refuses_no_request(tmp_path: Path, slow:
     assert sum(each["calls"] for each in slow.stats().values()) == len(asked)
 
 
+@contextmanager
+def streamed_until_the_end_of_its_connection(url: str) -> Iterator[socket.socket]:
+    """A request in HTTP/1.0, which knows no other end of a body whose length is not known."""
+    place = urlsplit(url)
+    body = json.dumps({**BODY, "max_tokens": 400, "stream": True}).encode()
+    head = f"POST /v1/messages HTTP/1.0\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=60) as client:
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        yield client
+
+
 def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
@@ -274,7 +286,9 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
         with (
             standing_by(tmp_path, environ) as standby,
             openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0) as client,
+            streamed_until_the_end_of_its_connection(standby.url) as old_client,
         ):
+            assert b" 200 " in old_client.recv(1_000)
             with pytest.raises(openai.APIConnectionError):
                 for number, _ in enumerate(
                     client.chat.completions.create(
@@ -283,6 +297,9 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
                 ):
                     if number == 2:
                         leader.kill()
+            with pytest.raises(ConnectionResetError):  # an end would look like that of the answer
+                while old_client.recv(1_000):
+                    pass
             leader.wait()
             answer = client.chat.completions.create(model="economy", messages=PROMPT, max_tokens=40)
             assert answer.choices[0].message.content
