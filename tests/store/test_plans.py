@@ -23,7 +23,7 @@ from src.core.store import (
     claim_order,
 )
 from src.core.store.events import EventSelection
-from src.records import Outcome, TaskStatus
+from src.records import Outcome, Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, register, tasks
 
@@ -157,6 +157,38 @@ def test_a_claim_looks_only_at_what_it_takes(
     (step,) = plan(sqlite_store, str(statement.compile(dialect=sqlite.dialect())), values)
     assert step.startswith("SEARCH tasks")
     assert step.endswith(index)
+
+
+STATEMENTS_ON_ROWS: dict[str, Callable[[Store, list[Task]], object]] = {
+    "claim": lambda store, _: store.queue.claim("me", 10, now=NOW),
+    "record attempts": lambda store, held: store.queue.record_attempts(
+        "me", [(task, an_attempt(1, Outcome.FAILED)) for task in held]
+    ),
+    "finish": lambda store, held: store.queue.finish("me", [a_result(task) for task in held]),
+    "release": lambda store, held: store.queue.release("me", held, now=NOW),
+    "cancel": lambda store, _: store.admin.cancel("b", [f"t{n:04}" for n in range(2_000, 2_010)], now=NOW),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS_ON_ROWS)
+def test_statements_on_ten_tasks_read_no_others_before_postgresql_has_statistics(
+    postgresql_url: str, name: str
+) -> None:
+    read: list[int] = []
+
+    def note(connection: sa.Connection) -> None:
+        query = "SELECT pg_stat_get_xact_tuples_returned('ix_tasks_status'::regclass)"
+        read.append(connection.exec_driver_sql(query).scalar_one())
+
+    with Store.open(postgresql_url, simulated=True) as store:
+        store.intake.add_tasks(tasks(3_000), now=NOW)
+        register(store)
+        store.queue.claim("me", 1_000, now=NOW)
+        held = store.queue.claim("me", 10, now=NOW)
+        sa.event.listen(store.database._engine, "commit", note)
+        STATEMENTS_ON_ROWS[name](store, held)
+    assert read
+    assert max(read) <= 50
 
 
 def test_a_preview_of_a_missing_batch_costs_no_query_per_task(sqlite_store: Store) -> None:

@@ -14,6 +14,7 @@ from .deduplication import Deduplication
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers
 from .loading import IN_SIZE, parts
+from .moving import without_index
 from .reconnecting import reconnecting
 from .rows import FailureReason
 from .schema import IS_FINAL
@@ -67,7 +68,8 @@ class Admin:
         return cancelled
 
     def _cancel(self, connection: sa.Connection, rows: Sequence[int], why: str, now: float) -> int:
-        waiting = sa.select(_T.task_row, _T.status).where(_T.task_row.in_(rows), _CAN_BE_CANCELLED)
+        these = sa.and_(_T.task_row.in_(rows), without_index(_CAN_BE_CANCELLED))
+        waiting = sa.select(_T.task_row, _T.status).where(these)
         by_status: dict[TaskStatus, list[int]] = {}
         for row in connection.execute(waiting.order_by(_T.task_row).with_for_update()):
             by_status.setdefault(TaskStatus(row.status), []).append(row.task_row)
@@ -154,14 +156,12 @@ class Admin:
         self, batch: str, condition: sa.ColumnElement[bool], ids: Collection[str] | None = None
     ) -> Iterator[list[int]]:
         """Row numbers of a batch that satisfy `condition`, and are of `ids` if given, `IN_SIZE` at a time."""
-        rows_of_batch = sa.select(_T.task_row).where(
-            _T.batch_id == self._ids.known_batch_id(batch), condition
-        )
+        rows_of_batch = sa.select(_T.task_row).where(_T.batch_id == self._ids.known_batch_id(batch))
         if ids is None:
-            yield from self._in_parts(rows_of_batch)
+            yield from self._in_parts(rows_of_batch.where(condition))
             return
         for part in parts(ids, IN_SIZE):
-            query = rows_of_batch.where(_T.id.in_(part))
+            query = rows_of_batch.where(_T.id.in_(part), without_index(condition))
             with self._database.reading() as connection:
                 rows = list(connection.execute(query).scalars())
             yield rows

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from . import schema
 from .loading import IN_SIZE, parts
+from .moving import without_index
 from .rows import HeldByWorker, Inventories
 from .schema import IS_RUNNING
 
@@ -59,8 +60,9 @@ class Adoption:
         """Claim these tasks, where they are running under one of the `owners`."""
         claimed: set[int] = set()
         for part in parts(rows, IN_SIZE):
-            theirs = sa.and_(_T.task_row.in_(part), IS_RUNNING, _T.claimed_by.in_(owners))
-            statement = sa.update(schema.tasks).where(theirs).values(claimed_by=me).returning(_T.task_row)
+            theirs = without_index(sa.and_(IS_RUNNING, _T.claimed_by.in_(owners)))
+            chosen = sa.and_(_T.task_row.in_(part), theirs)
+            statement = sa.update(schema.tasks).where(chosen).values(claimed_by=me).returning(_T.task_row)
             claimed |= set(self._connection.execute(statement).scalars())
         return claimed
 

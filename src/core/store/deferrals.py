@@ -20,7 +20,7 @@ from .codec import dumps, loads
 from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, Loader, parts
-from .moving import mark, move
+from .moving import mark, move, without_index
 from .provider_batch_schema import DEFERRAL_SUMS, deferral_groups, deferred_tasks
 from .provider_batch_values import DeferredGroup
 from .reconnecting import reconnecting
@@ -38,9 +38,7 @@ _CAN_BE_DEFERRED = (
     sa.select(_T.task_row, _T.batch_id)
     .where(
         _T.task_row.in_(bindparam("rows", expanding=True)),
-        IS_QUEUED,
-        RUNS_ITSELF,
-        _T.deadline_at.is_not(None),
+        without_index(sa.and_(IS_QUEUED, RUNS_ITSELF, _T.deadline_at.is_not(None))),
     )
     .order_by(_T.task_row)
 )

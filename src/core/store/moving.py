@@ -19,6 +19,15 @@ from .rollups import add_counts
 _T = schema.tasks.c
 
 
+def without_index(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """`condition`, checked row by row, for a query that names its rows.
+
+    PostgreSQL knows little of a table that has just been filled. It would take the index of the condition and
+    read all tasks of a status to find a hundred of them.
+    """
+    return condition.is_(sa.true())
+
+
 def mark(
     connection: sa.Connection,
     ids: Identifiers,
@@ -32,10 +41,10 @@ def mark(
     one writer.
     """
     marked: dict[int, TaskStream] = {}
-    chosen = sa.and_(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
+    chosen = sa.and_(_T.task_row.in_(bindparam("rows", expanding=True)), without_index(condition))
     if connection.dialect.name == "postgresql":
         locked = sa.select(_T.task_row).where(chosen).order_by(_T.task_row).with_for_update()
-        chosen = sa.and_(_T.task_row.in_(locked), condition)
+        chosen = sa.and_(_T.task_row.in_(locked), without_index(condition))
     statement = sa.update(schema.tasks).where(chosen).values(values).returning(_T.task_row, _T.stream_id)
     for part in parts(sorted(rows), IN_SIZE):
         for row in connection.execute(statement, {"rows": part}).all():

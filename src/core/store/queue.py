@@ -30,7 +30,7 @@ from .ends import count_finished, with_earlier_attempts, write_ends, write_sums
 from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
 from .loading import IN_SIZE, Loader, parts
-from .moving import mark, move
+from .moving import mark, move, without_index
 from .reconnecting import reconnecting
 from .rollups import CallRollups
 from .rows import PollResult
@@ -50,7 +50,10 @@ _CLAIMED = (
         _T.cost_nanos,
         _T.unknown_cost_calls,
     )
-    .where(_T.task_row.in_(bindparam("rows", expanding=True)), IS_RUNNING, _T.claimed_by == bindparam("me"))
+    .where(
+        _T.task_row.in_(bindparam("rows", expanding=True)),
+        without_index(sa.and_(IS_RUNNING, _T.claimed_by == bindparam("me"))),
+    )
     .with_for_update()
 )
 _K, _C = schema.task_counts.c, schema.commands.c
