@@ -56,6 +56,7 @@ class GatewaySettings(Section):
     allowed_origins: tuple[str, ...] = ()
     max_body_mb: float = Field(gt=0, le=1_000)
     max_waiting: int = Field(ge=1)
+    max_waiting_mb: float = Field(gt=0)
     max_waiting_per_submitter: int = Field(ge=1)
     store_content: Literal["auto", "none", "errors", "all"]
     daily_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["none"]

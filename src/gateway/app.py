@@ -20,6 +20,7 @@ from ..errors import NotServing, ProviderError, RequestDeclined, StoreError
 from ..tokens import Role
 from . import counting, generate, information, tasks
 from .answers import CALLER, REQUEST_ID, error_response, id_headers
+from .bodies import BODIES, Bodies
 from .connections import CONNECTIONS, Connections
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
@@ -70,9 +71,11 @@ _OF_PROCESS = frozenset(route.handler for route in ROUTES if route.of_process)
 
 def build_app(context: GatewayContext) -> web.Application:
     """The application over a context."""
-    app = web.Application(middlewares=[_shield], client_max_size=context.max_body_bytes)
+    app = web.Application(middlewares=[_shield])
     app[CONTEXT] = context
     app[CONNECTIONS] = Connections(times=context.times)
+    limits = context.settings.gateway
+    app[BODIES] = Bodies(int(limits.max_body_mb * 1_000_000), int(limits.max_waiting_mb * 1_000_000))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler, expect_handler=_keep_waiting)
         if route.method == "GET":
@@ -105,6 +108,8 @@ async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("unexpected %s in the gateway\n%s", type(error).__name__, where)
         answer = error_response(request, Problem(ProblemKind.INTERNAL, "internal error; see the log"))
+    finally:
+        request.app[BODIES].release(request)
     if not answer.prepared:
         answer.headers.update(id_headers(request) | request.app[CONTEXT].guard.cors(request))
     return answer

@@ -1,4 +1,7 @@
-"""Bodies of requests: read within a limit of bytes and time, parsed strictly.
+"""Bodies of requests: read within limits of bytes and time, parsed strictly.
+
+Each has a limit, and so have all that are in memory together. A body counts as it comes, and until its
+request has ended: while it waits, at a standby for a leader, and while it is answered.
 
 What is done with a large body goes through `in_turn`: on the event loop it would hold up every other request.
 """
@@ -14,9 +17,10 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from aiohttp import hdrs, web
 
 from ..core.intake.json_text import parse_json
-from ..errors import InputError
+from ..errors import InputError, WaitingLimit
 from .formats.base import FormatError
 from .formats.problems import ProblemKind
+from .problems import RETRY_AFTER_S
 
 READ_S = 30.0
 BYTES_PER_S = 10_000  # as for the pages: a slower sender holds memory for too long
@@ -24,6 +28,8 @@ MAX_DEPTH = 100  # of objects and lists; schemas of tools nest some ten deep
 JSON_TYPE = "application/json"
 AT_ONCE_BYTES = 100_000  # read on the event loop: 1 ms of an agent's turns, 15 ms of the smallest objects
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps the half of a whole one
+_CONTENT: web.RequestKey[bytes] = web.RequestKey("content", bytes)
+_SIZE: web.RequestKey[int] = web.RequestKey("size", int)  # of what has come of it
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -63,27 +69,61 @@ async def _let_come(request: web.Request) -> None:
         request.writer.output_size = 0  # this is no part of the answer
 
 
-async def read_body(request: web.Request, max_bytes: int) -> bytes:
-    """The body, also a second time. Raises FormatError."""
-    if (request.content_length or 0) > max_bytes:
-        raise too_large(max_bytes)
-    try:
-        if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
-            return await request.read()
-        await _let_come(request)
-        async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large(max_bytes) from None
-    except web.RequestPayloadError:
-        raise FormatError("the body can't be read: its content or transfer encoding is broken") from None
-    except TimeoutError:
-        raise FormatError("the body did not arrive in time") from None
+class Bodies:
+    """The bodies that are in memory. `most_each` and `most`: bytes of one, and of all together."""
+
+    def __init__(self, most_each: int, most: int) -> None:
+        self._most_each, self._most = most_each, most
+        self._held = 0
+
+    async def read(self, request: web.Request) -> bytes:
+        """The body, also a second time. Raises FormatError and WaitingLimit."""
+        known: bytes | None = request.get(_CONTENT)
+        if known is not None:
+            return known
+        said = request.content_length or 0
+        self._check(request, said)
+        try:
+            if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
+                content = await self._all(request)
+            else:
+                await _let_come(request)
+                async with asyncio.timeout(READ_S + (said or self._most_each) / BYTES_PER_S):
+                    content = await self._all(request)
+        except web.RequestPayloadError:
+            raise FormatError("the body can't be read: its content or transfer encoding is broken") from None
+        except TimeoutError:
+            raise FormatError("the body did not arrive in time") from None
+        request[_CONTENT] = content
+        return content
+
+    def release(self, request: web.Request) -> None:
+        """The request has ended."""
+        self._held -= request.pop(_SIZE, 0)
+
+    async def _all(self, request: web.Request) -> bytes:
+        parts = []
+        while part := await request.content.readany():
+            size = request.get(_SIZE, 0)
+            self._check(request, size + len(part))
+            request[_SIZE] = size + len(part)
+            self._held += len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _check(self, request: web.Request, size: int) -> None:
+        """Refuse a body that is larger than one may be, or than what others leave. One alone always fits."""
+        if size > self._most_each:
+            raise too_large(self._most_each)
+        others = self._held - request.get(_SIZE, 0)
+        if others and others + size > self._most:
+            text = f"the bodies of open requests take {others / 1e6:,.1f} MB (gateway.max_waiting_mb)"
+            raise WaitingLimit(text, RETRY_AFTER_S)
 
 
-async def read_object(request: web.Request, max_bytes: int) -> Body:
-    """The JSON object in the body. Raises FormatError."""
-    content = await read_body(request, max_bytes)
+async def read_object(request: web.Request) -> Body:
+    """The JSON object in the body. Raises FormatError and WaitingLimit."""
+    content = await request.app[BODIES].read(request)
     is_large = len(content) > AT_ONCE_BYTES
     return Body(await _in_turn(is_large, _parsed, content), is_large)
 
@@ -125,3 +165,6 @@ def _is_deep(value: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+BODIES: web.AppKey[Bodies] = web.AppKey("bodies", Bodies)

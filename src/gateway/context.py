@@ -59,11 +59,6 @@ class GatewayContext:
             raise RuntimeError("requests come while the gateway runs")
         return self.forwarder
 
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest body."""
-        return int(self.settings.gateway.max_body_mb * 1_000_000)
-
     def leading(self) -> Orchestrator | None:
         """The orchestrator that places requests now; None before, after, and while another one leads."""
         return self.pool if self.pool is not None and self.pool.is_serving else None

@@ -22,7 +22,7 @@ async def count_tokens(request: web.Request) -> web.Response:
     """About how many tokens a request would read."""
     context = request.app[CONTEXT]
     check_type(request)
-    body = await read_object(request, context.max_body_bytes)
+    body = await read_object(request)
     headers = lower_case(request)
     found = await body.in_turn(MESSAGES.read_count, body.value, headers)
     task = (await body.in_turn(as_task, request, MESSAGES, found, body.value, headers)).task

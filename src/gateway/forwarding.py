@@ -9,7 +9,8 @@ request decides it but its path. A published address on loopback is used on the 
 **Held.** While no leader can be reached a request waits for one: at a standby, which may lead next, and at a
 leader that is ending, if one stands by. So a planned change of the leader refuses no request. It waits for
 HOLD_S at most, and not beyond its own deadline; what is left of that goes with it. A client that goes away
-ends the wait. When this process leads itself, what waited goes to its own gateway.
+ends the wait. When this process leads itself, what waited goes to its own gateway. `Place.most_held` bounds
+how many wait, and `bodies.py` the bytes of all requests that have no whole answer yet.
 
 **Once.** `Via` names every gateway that a request has passed. A gateway refuses what it has sent itself
 (`guard.py`). What a standby has passed on is answered MISDIRECTED by a process that does not lead, and comes
@@ -52,7 +53,7 @@ from yarl import URL
 from ..access import is_loopback
 from ..errors import Expired, StoreError
 from ..via import via
-from .bodies import read_body
+from .bodies import BODIES
 from .connections import reset
 from .problems import not_leading
 from .requests import PREFIX, timeout_s
@@ -102,9 +103,8 @@ class Forwarder:
     gateway is; empty while requests that arrive there come back to this forwarder.
     """
 
-    def __init__(self, store: Store, place: Place, session: ClientSession, max_body_bytes: int) -> None:
+    def __init__(self, store: Store, place: Place, session: ClientSession) -> None:
         self._store, self._place, self._session = store, place, session
-        self._max_body_bytes = max_body_bytes
         self.stands_by, self.own_url = False, ""
         self._seen, self._read_at = _Seen("", is_expected=False), float("-inf")
         self._held = self._busy = 0
@@ -117,7 +117,7 @@ class Forwarder:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """The leader's answer. Raises NotServing where no leader comes in time or it does not answer, Expired
-        where the request's own time is over, and FormatError for a body that can't be read.
+        where the request's own time is over, and what `Bodies.read` raises.
         """
         self._busy += 1
         try:
@@ -128,7 +128,7 @@ class Forwarder:
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         began = self._now()
         limit_s = timeout_s({name.lower(): value for name, value in request.headers.items()})
-        body = await read_body(request, self._max_body_bytes)
+        body = await request.app[BODIES].read(request)
         url = await self._address()
         while True:
             while not url:
@@ -308,7 +308,7 @@ def _socket(address: AddrInfoType) -> socket.socket:
 
 
 @asynccontextmanager
-async def forwarding(store: Store, place: Place, max_body_bytes: int) -> AsyncIterator[Forwarder]:
+async def forwarding(store: Store, place: Place) -> AsyncIterator[Forwarder]:
     """A forwarder while the block runs. Each request has a connection of its own: on one that was kept, a
     request that gets no answer may have been received or not.
     """
@@ -320,4 +320,4 @@ async def forwarding(store: Store, place: Place, max_body_bytes: int) -> AsyncIt
         skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE, hdrs.USER_AGENT),
     )
     async with session:
-        yield Forwarder(store, place, session, max_body_bytes)
+        yield Forwarder(store, place, session)

@@ -65,7 +65,7 @@ async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
     check_type(request)
     if context.placing() is None:
         raise not_leading()
-    body = await read_object(request, context.max_body_bytes)
+    body = await read_object(request)
     headers = lower_case(request)
     found = await body.in_turn(form.read, body.value, headers)
     if found.response_schema is not None:

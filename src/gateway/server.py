@@ -240,7 +240,7 @@ class Gateway:
     async def _forwarding(self, pool: Orchestrator | None = None) -> AsyncIterator[GatewayContext]:
         """What requests need in this event loop."""
         context = self._context
-        async with forwarding(context.store, self._place, context.max_body_bytes) as forwarder:
+        async with forwarding(context.store, self._place) as forwarder:
             yield replace(context, pool=pool, forwarder=forwarder)
 
     async def _end(self, context: GatewayContext, doors: _Doors) -> None:

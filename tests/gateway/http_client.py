@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,9 +29,9 @@ def send(
     *,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
-    body: bytes | Mapping[str, Any] | None = None,
+    body: bytes | Mapping[str, Any] | Iterator[bytes] | None = None,
 ) -> Answer:
-    """One request on a connection of its own. A mapping is sent as JSON."""
+    """One request on a connection of its own. A mapping is sent as JSON, an iterator in chunks."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     content = json.dumps(body).encode() if isinstance(body, Mapping) else body
     sent = {"content-type": "application/json"} if isinstance(body, Mapping) else {}

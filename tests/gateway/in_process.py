@@ -87,11 +87,15 @@ async def in_process(
 
 
 @asynccontextmanager
-async def standby_of(leader: InProcess) -> AsyncIterator[InProcess]:
-    """The gateway of a standby, which passes requests on to that leader from a thread of its own."""
+async def standby_of(leader: InProcess, settings: Settings | None = None) -> AsyncIterator[InProcess]:
+    """The gateway of a standby, which passes requests on to that leader from a thread of its own.
+
+    `settings`: its own, if not those of the leader.
+    """
     listener = Listener(HOST, 0)
     guard = Guard(leader.context.access, (), via="a-standby")
-    context = replace(leader.context, guard=guard, incarnation="a-standby")
+    settings = settings or leader.context.settings
+    context = replace(leader.context, settings=settings, guard=guard, incarnation="a-standby")
     standing_by = Gateway(listener, context).standing_by()
     standing_by.__enter__()
     try:
