@@ -33,6 +33,7 @@ from src.routing.outcomes import CallEnd
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess
 from tests import no_network
+from tests.fork_server import AVAILABLE
 from tests.helpers import Script, clean_environment, live_environment, read_rows, run_script, write_rows
 
 ROOT = Path(__file__).resolve().parent
@@ -348,7 +349,8 @@ class Others:
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        if not (ROOT / "tests" / "__pycache__").exists():  # compile all once, or each worker would
+        compiled = AVAILABLE or (ROOT / "tests" / "__pycache__").exists()
+        if not compiled:  # all once, or each worker would, where none is a fork
             subprocess.call([*PYTEST, "--collect-only", "tests"], cwd=ROOT, stdout=subprocess.DEVNULL)
         with subprocess.Popen(
             self._command,

@@ -25,7 +25,7 @@ from .databases import (  # noqa: F401 - fixtures
     place,
     postgresql_url,
 )
-from .fork_server import ADDRESS, AVAILABLE, ForkServer
+from .fork_server import ADDRESS, AVAILABLE, ForkServer, fork_simulators
 from .helpers import clean_environment
 from .installed import installed  # noqa: F401 - a fixture
 from .once import compile_routes_once, compile_statements_once, plan_schema_once
@@ -40,18 +40,23 @@ no_network.install()
 compile_statements_once()
 plan_schema_once()
 compile_routes_once()
-_report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
-os.environ["XDG_STATE_HOME"] = str(_report.parent)  # where keys went is remembered there, not at home
-os.environ[database_guard.REPORT] = str(_report)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where several workers run the tests, one fork server is enough for all."""
+    """Give this process a folder. Where several workers run the tests, one fork server is enough for all."""
+    folder = tempfile.mkdtemp(prefix=f"tests-{os.getpid()}-")
+    os.environ["XDG_STATE_HOME"] = folder  # where keys went is remembered there, not at home
+    os.environ[database_guard.REPORT] = str(Path(folder) / "database-guard.txt")
     is_worker = hasattr(config, "workerinput")
+    if is_worker and ADDRESS in os.environ:
+        fork_simulators(os.environ[ADDRESS])
     if AVAILABLE and not is_worker and config.getoption("numprocesses", None):
         server = ForkServer()
         os.environ[ADDRESS] = server.address
         config.add_cleanup(server.close)
+        from .forked_workers import use_forks
+
+        use_forks(config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,9 +104,10 @@ def _nothing_left_the_machine() -> Iterator[None]:
 def _no_database_was_opened_directly() -> Iterator[None]:
     """By any process that the test has started, however deep."""
     yield
-    if _report.exists():
-        refused = _report.read_text(encoding="utf-8")
-        _report.unlink()
+    report = Path(os.environ[database_guard.REPORT])
+    if report.exists():
+        refused = report.read_text(encoding="utf-8")
+        report.unlink()
         pytest.fail(f"a database file was used without SQLite:\n{refused}")
 
 

@@ -2,10 +2,13 @@
 
 A fresh Python spends about three seconds of CPU on those imports, and the tests start hundreds. A fork is a
 process of its own all the same: own environment, folder, streams, signals and exit code, which
-`test_fork_server.py` compares. Tests that run a shell line, use a terminal or call `subprocess` themselves
-start a fresh Python.
+`test_fork_server.py` compares. Simulators are such forks too, those of scripts that were forked included.
+Tests that run a shell line, or call `subprocess` themselves, start a fresh Python.
 
-The server ends when its standard input is closed, thus with the process that started it.
+The workers of a test run are forks too, of another server, which has imported the tests that they collect:
+see `forked_workers.py`.
+
+A server ends when its standard input is closed, thus with the process that started it.
 """
 
 from __future__ import annotations
@@ -27,9 +30,10 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "TESTS_FORK_SERVER"  # an environment variable: the socket of a server that several workers share
@@ -54,7 +58,7 @@ PACKAGES = (
 
 
 class ForkServer:
-    """A running server. `start` returns at once; the first fork waits for the imports."""
+    """A running server. It starts at once; the first fork waits for the imports."""
 
     def __init__(self) -> None:
         self.address = str(Path(tempfile.mkdtemp(prefix="fork-server-")) / "socket")
@@ -62,14 +66,17 @@ class ForkServer:
         listener.bind(self.address)
         listener.listen(64)
         with listener:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server", str(listener.fileno())],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "child_site"), "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.PIPE,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C is for the tests
-            )
+            self._process = self._launch(listener.fileno())
+
+    def _launch(self, listener: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.fork_server", str(listener)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "child_site"), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            pass_fds=[listener],
+            start_new_session=True,  # Ctrl-C is for the tests
+        )
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -80,7 +87,8 @@ class ForkServer:
 class Fork:
     """A script started by a server: what the tests use of `subprocess.Popen`, with pipes for its output.
 
-    The three streams are as in `Popen`: PIPE or a descriptor, for `stdin` also DEVNULL.
+    The three streams are as in `Popen`: PIPE or a descriptor, for `stdin` also DEVNULL. `arguments` begin
+    with the path of a script, or with `-m` and the name of a module.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class Fork:
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
+        start_new_session: bool = False,
     ) -> None:
         self.args = [sys.executable, *arguments]
         self.returncode: int | None = None
@@ -107,8 +116,8 @@ class Fork:
         ours_out, theirs_out = _output(stdout)
         ours_err, theirs_err = _output(stderr)
         theirs = (theirs_in, theirs_out, theirs_err)
-        request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "environ": dict(environ)})
-        message = request.encode() + b"\n"
+        request = {"arguments": list(arguments), "cwd": str(cwd), "environ": dict(environ)}
+        message = json.dumps({**request, "start_new_session": start_new_session}).encode() + b"\n"
         sent = socket.send_fds(self._server, [message], theirs)
         if sent < len(message):  # else the script may have ended already, and its server closed the socket
             self._server.sendall(message[sent:])
@@ -166,6 +175,24 @@ def can_fork(environ: Mapping[str, str]) -> bool:
     return AVAILABLE and not own
 
 
+def fork_simulators(address: str) -> None:
+    """Let this process start its simulators as forks of the server at `address`."""
+    from src.simulator import process
+
+    afresh = process._launch
+
+    @wraps(afresh)
+    def launch(command: list[str], errors: IO[str]) -> Any:
+        environ, pipe = process._environment(), subprocess.PIPE
+        if not can_fork(environ):
+            return afresh(command, errors)
+        streams = {"stdin": pipe, "stdout": pipe, "stderr": errors.fileno()}
+        root = process.PROJECT_ROOT
+        return Fork(address, command[1:], root, environ, **streams, start_new_session=True)
+
+    process._launch = launch
+
+
 # ------------------------------------------------------------------ in the server
 
 
@@ -193,7 +220,7 @@ def _compile_statements() -> None:
             filled.fill(Path(folder), time.time())
 
 
-def _next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Serve until this process is a fork; its request and its three streams. Ends with the standard input."""
     waiting: dict[int, socket.socket] = {}
     woken, wake = os.pipe()
@@ -252,8 +279,8 @@ def _report_ended(waiting: dict[int, socket.socket]) -> None:
             client.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
-def _become(request: dict[str, Any], streams: list[int]) -> str:
-    """Make this process what a fresh Python with these arguments would be. Returns the script's path."""
+def take_over(request: dict[str, Any], streams: list[int]) -> None:
+    """Give this process the streams, the environment and the folder that were asked for."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -261,31 +288,48 @@ def _become(request: dict[str, Any], streams: list[int]) -> str:
     os.environ.update(request["environ"])
     time.tzset()
     os.chdir(request["cwd"])
-    script: str = request["arguments"][0]
-    sys.argv = list(request["arguments"])
-    sys.orig_argv = [sys.executable, *sys.argv]
+    if request["start_new_session"]:
+        os.setsid()
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> Callable[[], Any]:
+    """Make this process what a fresh Python with these arguments would be. Returns what runs the program."""
+    take_over(request, streams)
+    arguments: list[str] = request["arguments"]
+    sys.orig_argv = [sys.executable, *arguments]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if arguments[0] == "-m":
+        sys.argv = ["-m", *arguments[2:]]
+        sys.path[:] = [request["cwd"], *paths, *_SYSTEM_PATH]
+        return partial(runpy.run_module, arguments[1], run_name="__main__", alter_sys=True)
+    script = arguments[0]
+    sys.argv = list(arguments)
     sys.path[:] = [str(Path(script).resolve().parent), *paths, *_SYSTEM_PATH]
     if str(ROOT) not in sys.path:  # then a program does not find this project
         for name in [name for name in sys.modules if name.partition(".")[0] in {"src", "tests"}]:
             del sys.modules[name]
-    return script
+    return partial(runpy.run_path, script, run_name="__main__")
 
 
-def _run(script: str) -> None:
-    """Run `script` and exit. The modules stay as they are: to clear them would copy all that is shared."""
+def _run(program: Callable[[], Any]) -> None:
+    """Run a program and exit. The modules stay as they are: to clear them would copy all that is shared."""
     code = 0
     try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        if not (end.code is None or isinstance(end.code, int)):
+        program()
+    except SystemExit as exit:
+        if not (exit.code is None or isinstance(exit.code, int)):
             raise
-        code = end.code or 0
+        code = exit.code or 0
+    end(int(code))
+
+
+def end(code: int) -> NoReturn:
+    """End as a Python does, but with all modules in place."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(int(code) & 0xFF)
+    os._exit(code & 0xFF)
 
 
 _SYSTEM_PATH = [path for path in sys.path if not path.startswith(str(ROOT / "tests")) and path != str(ROOT)]
@@ -293,4 +337,5 @@ _SYSTEM_PATH = [path for path in sys.path if not path.startswith(str(ROOT / "tes
 if __name__ == "__main__":
     _listener = socket.socket(fileno=int(sys.argv[1]))
     _import_all()
-    _run(_become(*_next_fork(_listener)))
+    fork_simulators(_listener.getsockname())
+    _run(_become(*next_fork(_listener)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from src.simulator import SimulatorProcess
+from src.simulator import SimulatorProcess, process
 from src.simulator.config import API_FORMATS
 from src.simulator.openai_format import duration
 from src.simulator.process import PROJECT_ROOT
@@ -454,11 +455,19 @@ def test_a_busy_port_is_one_line_and_exit_2(sim: SimulatorProcess) -> None:
     assert "can't listen" in ended.stderr
 
 
+@pytest.fixture
+def _started_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the program starts it: the other tests may fork it."""
+    monkeypatch.setattr(process, "_launch", inspect.unwrap(process._launch))
+
+
+@pytest.mark.usefixtures("_started_afresh")
 def test_the_start_of_a_bad_configuration_fails_with_what_it_said() -> None:
     with pytest.raises(RuntimeError, match="expected one of anthropic, openai"):
         SimulatorProcess.start({"providers": {"x": {"api_format": "openia"}}})
 
 
+@pytest.mark.usefixtures("_started_afresh")
 async def test_a_set_port_several_of_an_api_format_and_the_end_with_a_request_hanging() -> None:
     config = {
         "providers": {
@@ -506,7 +515,15 @@ def test_a_signal_ends_it_with_0(number: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_ctrl_c_in_the_parent_s_terminal_does_not_reach_it(sim: SimulatorProcess) -> None:
-    assert os.getpgid(sim._child.pid) != os.getpgid(0)
+    assert os.getpgid(sim._child.pid) == sim._child.pid != os.getpgid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+@pytest.mark.usefixtures("_started_afresh")
+def test_a_fresh_one_is_a_group_of_its_own_and_not_a_fork() -> None:
+    with SimulatorProcess.start() as fresh:
+        assert os.getpgid(fresh._child.pid) == fresh._child.pid
+        assert isinstance(fresh._child, subprocess.Popen)
 
 
 def test_it_is_light_to_import_and_knows_nothing_of_the_rest() -> None:
