@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 
 from .claims import Owner, TaskClaims
 from .completion import CompletionCheck
@@ -126,8 +125,14 @@ class PrefetchWindow:
             await self._pause(self._session.watch.look_every_s)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for `seconds`, or until tasks are wanted."""
-        self._placer.tasks_wanted.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._placer.tasks_wanted.wait()
+        """Wait for `seconds`, or until tasks are wanted.
+
+        A timer sets the event: `asyncio.timeout` would end fifty waits a second by exceptions.
+        """
+        wanted = self._placer.tasks_wanted
+        wanted.clear()
+        timer = asyncio.get_running_loop().call_later(seconds, wanted.set)
+        try:
+            await wanted.wait()
+        finally:
+            timer.cancel()
