@@ -110,7 +110,7 @@ def streams_of(way: Way, in_flight: int, seconds: float) -> Json:
 
 
 def _measured(way: Way, lane: Json, seconds: float) -> tuple[Seen, float]:
-    """What the load found, and processor seconds of the server, less what it needs without requests."""
+    """What the load found, and processor seconds of the server in that time."""
     before_s = way.server.cpu_s() if way.server else None
     seen = measure([lane], seconds, seconds / 5)[lane["name"]]
     after_s = way.server.cpu_s() if way.server else None
