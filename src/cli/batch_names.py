@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup
-from ..core.budget_keeper import CAP
 from ..core.leadership import active_orchestrator
 from .session import Session
 
@@ -37,8 +36,6 @@ def named(session: Session, batch: Batch) -> Batch:
     if active_orchestrator(store) is not None:
         return replace(batch, name=old)  # the running orchestrator knows it by that
     store.intake.rename_batch(old, new)
-    if store.controls.current_settings().get(CAP + old) is not None:
-        store.controls.put_setting(CAP + old, None, who="run", now=session.now())
     return replace(batch, name=new)
 
 

@@ -114,9 +114,7 @@ def confirm_queue(session: Session, *, yes: bool) -> None:
     if count := sum(plan.tasks for plan, _ in plans):
         them = "it" if count == 1 else "them"
         pages = Path(program("pages")[-1]).name
-        spent = kept_caps(session.store.controls.current_settings()).keys() - {
-            cap.batch for _, cap in plans if cap is not None
-        }
+        spent = kept_caps(session.store).keys() - {cap.batch for _, cap in plans if cap is not None}
         ask(
             f"{plural(count, 'task')} queued before this start: {_cost(plans)}{_files(session, spent)}",
             f"--yes answers {them}, the task list of {pages} cancels {them}",
@@ -135,7 +133,7 @@ def _files(session: Session, left_out: Collection[str]) -> str:
 
 def _queue_plans(session: Session) -> Iterator[tuple[Plan, Cap | None]]:
     """A plan for each batch with a cap that still pays for a task, and one for all other tasks."""
-    caps = kept_caps(session.store.controls.current_settings())
+    caps = kept_caps(session.store)
     count, kept = session.store.reports.open_tasks(SLOW_FROM)
     groups: dict[str, list[Task]] = {}
     for task in kept:

@@ -107,12 +107,12 @@ def _spent_text(report: RunReport, left: int, *, is_one_batch: bool) -> str:
 
 def all_caps(session: Session) -> Mapping[str, float]:
     """The caps of all batches, USD, for a server that goes on with their rows."""
-    return kept_caps(session.store.controls.current_settings())
+    return kept_caps(session.store)
 
 
 def keep_cap(session: Session, batch: str, max_cost_usd: float | None) -> Mapping[str, float]:
     """Store what this batch may cost in all, USD, so that a server obeys it too; None: no cap."""
-    return keep_cap_of(session.store, batch, max_cost_usd, who="run", now=session.now())
+    return keep_cap_of(session.store, batch, max_cost_usd)
 
 
 async def _watch(

@@ -14,10 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from ..formatting import money
-from ..records import Event, Placement
+from ..records import NANOS_PER_USD, Event, Placement
 from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from, usd_to_nanos
 from ..settings import BudgetSettings, Settings
 from .batch_budgets import BatchBudgets
@@ -25,23 +24,21 @@ from .store import Store
 from .store.reports import GroupBy
 from .store_thread import StoreThread
 
-CAP = "max_cost_usd:"  # with a batch's name: the setting that holds its cap
 Account = tuple[str, str, str, str]  # provider, batch, submitter, worker
 _END_OF_TIME = 1e11  # epoch seconds
 _TRIM_FROM = 1.5  # times what was needed since the last trim
 
 
-def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
-    """The caps of batches among the stored settings: what each may cost in all, USD."""
-    return {key.removeprefix(CAP): float(usd) for key, usd in settings.items() if key.startswith(CAP)}
+def kept_caps(store: Store) -> dict[str, float]:
+    """What each batch with a cap may cost in all, USD. Without runs of the gateway: see `run_caps.py`."""
+    return {name: nanos / NANOS_PER_USD for name, nanos in store.batches.caps().items()}
 
 
-def keep_cap(
-    store: Store, batch: str, max_cost_usd: float | None, *, who: str, now: float
-) -> Mapping[str, float]:
+def keep_cap(store: Store, batch: str, max_cost_usd: float | None) -> Mapping[str, float]:
     """Store what a batch may cost in all, USD, so that a server obeys it too; None: no cap. Returns it."""
-    if store.controls.current_settings().get(CAP + batch) != max_cost_usd:
-        store.controls.put_setting(CAP + batch, max_cost_usd, who=who, now=now)
+    nanos = None if max_cost_usd is None else usd_to_nanos(max_cost_usd)
+    if store.batches.cap(batch) != nanos:
+        store.intake.cap_batch(batch, nanos)
     return {} if max_cost_usd is None else {batch: max_cost_usd}
 
 

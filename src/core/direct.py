@@ -37,7 +37,7 @@ EXPIRE_LATE_S = 0.05  # the scheduler ends what has expired; this is for when no
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run that a request belongs to. `id` is its submitter's; `max_cost_usd` None: no cap."""
+    """The run that a request belongs to. `id` is its submitter's; `max_cost_usd` None: its cap so far."""
 
     id: str
     max_cost_usd: float | None = None
@@ -105,9 +105,7 @@ class DirectRequests:
             raise InputError("names and ids must be text without NUL")
         await self._until_started()
         self._check_room(task.submitter)
-        capped = run is not None and run.max_cost_usd is not None
-        if run is not None and run.max_cost_usd is not None:
-            await self._caps.hold(batch, run.max_cost_usd)
+        capped = run is not None and await self._caps.hold(batch, task.submitter, run.max_cost_usd)
         try:
             task = self._complete(task, batch)
             ask = partial(self._ask, delivery=delivery, is_turn=run is not None)

@@ -175,7 +175,7 @@ class Orchestrator:
         )
         guard.can_make_calls = lambda: self._workers.can_make_calls
         self._placer.workers = self._workers.snapshots
-        caps = RunCaps(self.balancer.registry, self._budget_keeper, self._result_writer, now)
+        caps = RunCaps(self.balancer.registry, self._budget_keeper, self._result_writer, session)
         keys = IdempotencyKeys(session, self._result_writer, available=kept == "all")
         self.direct = DirectRequests(scheduler, self._placer, ends, end, caps, keys)
         blocked = BlockedOwners(scheduler, settings.pool.prefetch_limit, now)

@@ -1,30 +1,35 @@
-"""What runs may cost: a cap on the batch of each run whose requests name one, as long as the run is in use.
+"""What runs may cost: a cap on the batch of each run whose requests name one.
 
-The cap of a request holds for all later requests of its run. What the run has cost so far is read from the
-store when its cap is set. A run that has not been in use for `IDLE_S` gives its cap back, so that memory does
-not grow with the number of runs.
+The cap that a request names holds for all later requests of its run, those that name none included. It is
+stored with the batch of the run before the call, so that it outlasts this process. In memory it is as long as
+the run is in use: one that has not been in use for `IDLE_S` gives it back, so that memory does not grow with
+the number of runs. What the run has cost so far is read from the store when its cap comes into memory.
+
+While no run in the store has a cap, a request that names none costs no look at the store; after that the
+first request of each run does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..routing.cost.budgets import BudgetRule, Budgets, usd_to_nanos
 from ..routing.registry import Registry
 from .budget_keeper import BudgetKeeper
 from .result_writer import ResultWriter
+from .store_session import StoreSession
 
 IDLE_S = 60.0
+UNCAPPED_KEPT = 1_000  # runs without a cap that are not looked up again
 
 
 @dataclass(slots=True)
 class _Cap:
     rule: BudgetRule
     used_at: float
-    open: int = 1
+    open: int = 0
 
 
 class RunCaps:
@@ -35,36 +40,53 @@ class RunCaps:
         registry: Registry,
         budget_keeper: BudgetKeeper,
         result_writer: ResultWriter,
-        now: Callable[[], float],
+        session: StoreSession,
     ) -> None:
         self._registry, self._keeper, self._writer = registry, budget_keeper, result_writer
-        self._now = now
+        self._store, self._thread, self._now = session.store, session.thread, session.clock.now
+        self._uncapped: set[str] = set()
+        self._any_stored: bool | None = None  # whether a run has a cap in the store; None: not known
         self._caps: OrderedDict[str, _Cap] = OrderedDict()  # by batch; the one used last is the last
         self._setting = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._caps)
 
-    async def hold(self, batch: str, max_cost_usd: float) -> None:
-        """Cap what a run may cost in all, USD, until `release` has been called as often.
+    async def hold(self, batch: str, submitter: str, max_cost_usd: float | None) -> bool:
+        """Keep a request of this run within the run's cap: `max_cost_usd`, else the one that it has already.
 
-        A cap that the batch has from elsewhere stays. In a simulated run nothing costs anything.
+        Returns whether it has one; then `release` is due. A cap that the batch has from elsewhere stays. In a
+        simulated run nothing costs anything.
         """
         if not self._keeper.reserves:
-            return
-        limit = max(1, usd_to_nanos(max_cost_usd))  # 0 would be no cap
-        rule = BudgetRule("batch", batch, "total", limit)
-        async with self._setting:
-            self._forget_idle()
-            cap = self._caps.get(batch)
-            if cap is None:
-                if await self._set(rule):
-                    self._caps[batch] = _Cap(rule, self._now())
-                return
-            cap.open += 1
-            if cap.rule != rule:
-                cap.rule = rule
-                self._budgets().set_rule(rule)
+            return False
+        cap = self._caps.get(batch)
+        if cap is None or max_cost_usd is not None:
+            limit = await self._limit(batch, max_cost_usd)
+            if limit is None:
+                return False
+            async with self._setting:
+                cap = await self._set(batch, submitter, limit)
+        if cap is None:
+            return False
+        cap.open += 1
+        return True
+
+    async def _limit(self, batch: str, max_cost_usd: float | None) -> int | None:
+        """What the run may cost, nano-dollars: what the request names, else what is stored."""
+        if max_cost_usd is not None:
+            return max(1, usd_to_nanos(max_cost_usd))  # 0 would be no cap
+        batches = self._store.batches
+        if self._any_stored is None:
+            self._any_stored = await self._thread.insist(batches.has_capped_runs)
+        if not self._any_stored or batch in self._uncapped:
+            return None
+        found = await self._thread.insist(batches.cap, batch)
+        if found is None:
+            if len(self._uncapped) >= UNCAPPED_KEPT:
+                self._uncapped.clear()
+            self._uncapped.add(batch)
+        return found
 
     def release(self, batch: str) -> None:
         """A request of the run has ended."""
@@ -74,15 +96,31 @@ class RunCaps:
             cap.used_at = self._now()
             self._caps.move_to_end(batch)
 
-    async def _set(self, rule: BudgetRule) -> bool:
-        budgets = self._budgets()
-        if budgets.has_own(rule.name, ""):
-            return False
+    async def _set(self, batch: str, submitter: str, limit_nanos: int) -> _Cap | None:
+        """The cap of the run, with this limit in memory and in the store. None: it has one from elsewhere."""
+        self._forget_idle()
+        self._uncapped.discard(batch)
+        rule = BudgetRule("batch", batch, "total", limit_nanos)
+        cap, budgets = self._caps.get(batch), self._budgets()
+        if cap is not None and cap.rule == rule:
+            return cap
+        if cap is None and budgets.has_own(batch, ""):
+            return None
+        if await self._thread.insist(self._store.batches.cap, batch) != limit_nanos:
+            await self._thread.insist(
+                self._store.direct_tasks.cap_run, batch, submitter, limit_nanos, self._now()
+            )
+            self._any_stored = True
+        if cap is not None:
+            cap.rule = rule
+            budgets.set_rule(rule)
+            return cap
         await self._writer.settled()  # what earlier requests of the run have cost
         spent, uncertain = await self._keeper.spent_on(rule)
         budgets.set_rule(rule)
         budgets.load(self._now(), rule, spent, uncertain)
-        return True
+        cap = self._caps[batch] = _Cap(rule, self._now())
+        return cap
 
     def _budgets(self) -> Budgets:
         if self._registry.budgets is None:

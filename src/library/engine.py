@@ -99,7 +99,7 @@ class Engine:
                 self._refuse_cap_beside_server()
             now = self._clock.now()
             self._store.intake.create_batch(self._batch, now=now, source="python")
-            self._caps = keep_cap(self._store, self._batch, self._max_cost_usd, who="python", now=now)
+            self._caps = keep_cap(self._store, self._batch, self._max_cost_usd)
             # One thread, so that a task is stored before it is cancelled.
             self._writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="pool-store"))
             self._stack = stack.pop_all()

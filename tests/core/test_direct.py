@@ -325,6 +325,32 @@ async def test_a_run_is_a_batch_with_a_cap_that_ends_its_requests_at_once(
                 await served.direct.ask(request(answers), run=run)
 
 
+async def test_the_cap_of_a_run_outlasts_the_process_and_holds_for_requests_that_name_none(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    unnamed = Run("r1")
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        await served.direct.ask(request(0), run=Run("r1", 0.0005))
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        answers = 1
+        with pytest.raises(BudgetSpent, match="cap of run local/r1"):
+            while True:
+                await served.direct.ask(request(answers), run=unnamed)
+                answers += 1
+                assert answers < 100
+        await served.direct.ask(request(answers), run=Run("r1", 1.0))
+        await served.direct.ask(request(answers + 1), run=unnamed)
+        await served.direct.ask(request(1), run=Run("r2"))
+        await served.direct.ask(request(2), run=Run("r2"))
+        with pytest.raises(BudgetSpent):
+            await served.direct.ask(request(3), run=Run("r2", 1e-7))
+        with pytest.raises(BudgetSpent):
+            await served.direct.ask(request(4), run=Run("r2"))
+    assert store.batches.cap("runs/local/r1") == 1_000_000_000
+    assert store.batches.cap("runs/local/r2") == 100
+    assert store.batches.caps() == {}, "what a server loads at its start does not grow with the runs"
+
+
 async def test_a_spent_budget_is_told_at_once(store: Store, quick: SimulatorProcess) -> None:
     settings = settings_for()
     budgets = settings.budgets.model_copy(update={"daily_usd": 1e-7})

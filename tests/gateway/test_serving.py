@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,28 @@ def test_without_budgets_requests_have_one_of_their_own_that_survives_a_restart(
         assert "a day" not in served.script.err
         with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any") as client:
             client.chat.completions.create(model="economy", messages=message, max_tokens=100)
+
+
+def test_the_cap_of_a_run_holds_after_a_kill_for_requests_that_name_none(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    environ = live_environment(simulator.base_urls)
+    body = {"model": "economy", "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 100}
+    run = {"x-orchestrator-run-id": "job 1"}
+    capped = {**run, "x-orchestrator-run-max-cost-usd": "0.0002"}
+    with Script("--yes", cwd=tmp_path, env=environ) as first:
+        first.wait_for("serving the queue")
+        found = re.search(r"base URL (http://\S+)/v1 ", first.err)
+        assert found, first.err
+        ask = partial(send, path="/v1/chat/completions", method="POST", body=body)
+        assert ask(found[1], headers=capped).status == 200
+        first.kill()
+    with started(tmp_path, environ) as again:
+        answers = [ask(again.url, headers=run) for _ in range(20)]
+        refused = next(each for each in answers if each.status != 200)
+        assert refused.status == 429 and refused.json["error"]["code"] == "insufficient_quota"
+        assert "cap of run local/job 1" in refused.json["error"]["message"]
+        assert ask(again.url).status == 200, "the others go on"
 
 
 def test_budgets_of_ones_own_replace_the_gateways(tmp_path: Path, simulator: SimulatorProcess) -> None:

@@ -80,8 +80,10 @@ def test_a_batch_shows_progress_cost_models_and_events(client: FlaskClient, stor
 
 def test_a_batch_shows_its_cap(client: FlaskClient, store: Store) -> None:
     assert "at most $" not in client.get(batch_url(BATCH)).text
-    keep_cap(store, BATCH, 12.5, who="run", now=1.0)
+    keep_cap(store, BATCH, 12.5)
     assert "at most $12.50" in client.get(batch_url(BATCH)).text
+    caps = {each["name"]: each["max_cost_usd"] for each in client.get("/api/batches").json["batches"]}
+    assert caps[BATCH] == 12.5 and set(caps.values()) == {12.5, None}
 
 
 def test_batches_are_searched_and_paged(client: FlaskClient, store: Store) -> None:

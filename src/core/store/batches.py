@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import OPEN_STATUSES, TaskStatus
+from ...records import OPEN_STATUSES, RUNS, TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers
@@ -72,6 +72,29 @@ class Batches:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return {row.name: CallSums(**{each: getattr(row, each) for each in sums}) for row in rows}
+
+    def caps(self) -> dict[str, int]:
+        """What batches may cost at most, in nano-dollars by name. Without runs, whose number has no end."""
+        query = sa.select(_B.name, _B.max_cost_nanos).where(
+            _B.max_cost_nanos.is_not(None), sa.not_(_B.name.startswith(RUNS, autoescape=True))
+        )
+        with self._database.reading() as connection:
+            return {row.name: row.max_cost_nanos for row in connection.execute(query)}
+
+    def cap(self, name: str) -> int | None:
+        """What this batch may cost at most, nano-dollars; None without a cap."""
+        with self._database.reading() as connection:
+            query = sa.select(_B.max_cost_nanos).where(_B.name == name)
+            found: int | None = connection.execute(query).scalar()
+            return found
+
+    def has_capped_runs(self) -> bool:
+        """Whether a run has a cap."""
+        query = sa.select(_B.id).where(
+            _B.max_cost_nanos.is_not(None), _B.name.startswith(RUNS, autoescape=True)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def failures(self, name: str) -> list[FailureReason]:
         """Why tasks of a batch failed or were refused, the most frequent reason first.

@@ -68,6 +68,15 @@ class DirectTasks:
         self._remember(streams)
         return list(records)
 
+    def cap_run(self, batch: str, submitter: str, max_cost_nanos: int, now: float) -> None:
+        """Set what a run may cost in all. Its batch is created if none of its requests has ended yet."""
+        b = schema.batches
+        columns = {"name": batch, "source": "", "output_path": "", "options": "{}"}
+        cap = {"max_cost_nanos": max_cost_nanos}
+        insert = self._database.insert(b).values(columns | cap | {"submitter": submitter, "created_at": now})
+        with self._database.writing() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=cap))
+
     def _insert(
         self,
         connection: sa.Connection,

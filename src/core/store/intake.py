@@ -110,6 +110,14 @@ class Intake:
                 sa.update(batches).where(batches.c.name == name).values(options=dumps(dict(options)))
             )
 
+    def cap_batch(self, name: str, max_cost_nanos: int | None) -> None:
+        """Set what a batch may cost in all; None: no cap. Nothing happens if it does not exist."""
+        batches = schema.batches
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.update(batches).where(batches.c.name == name).values(max_cost_nanos=max_cost_nanos)
+            )
+
     def rename_batch(self, name: str, new: str) -> None:
         """Rename a batch. No orchestrator may run: it would use the old name."""
         batches, reservations = schema.batches, schema.cost_reservations

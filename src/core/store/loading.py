@@ -156,6 +156,7 @@ def batch_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[i
                 loads(row.options),
                 row.submitter,
                 row.created_at,
+                row.max_cost_nanos,
                 counts[row.id],
             ),
         )

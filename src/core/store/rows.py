@@ -56,6 +56,7 @@ class BatchRow:
     options: Mapping[str, Any]
     submitter: str
     created_at: float
+    max_cost_nanos: int | None  # what all its calls may cost together; None: no cap of its own
     counts: Mapping[TaskStatus, int]
 
     @property

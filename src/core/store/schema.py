@@ -88,7 +88,7 @@ from .rollup_schema import (
 )
 from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0014"  # the newest migration; a test compares it with the scripts
+REVISION = "0015"  # the newest migration; a test compares it with the scripts
 
 batches = Table(
     "batches",
@@ -100,7 +100,10 @@ batches = Table(
     Column("options", Text, nullable=False),
     Column("submitter", Text, nullable=False),
     Column("created_at", Float(53), nullable=False),
+    Column("max_cost_nanos", BigInteger),  # what all its calls may cost together; none: no cap of its own
 )
+_CAPPED = text("max_cost_nanos IS NOT NULL")
+Index("ix_batches_capped", batches.c.name, sqlite_where=_CAPPED, postgresql_where=_CAPPED)
 
 task_streams = Table(
     "task_streams",

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...core.batching.listing import ProviderBatchView
-from ...core.budget_keeper import kept_caps
 from ...core.intake import QUEUE
 from ...core.store import BatchRow, CallSums
 from ...records import TaskStatus
-from ...routing.cost.budgets import usd_to_nanos
 from ..context import AppContext, visible_submitter
 from .dashboard import EventView, SavedView, event_views, pace, saved_view
 from .pool import pool_view
@@ -145,7 +143,6 @@ class BatchDetail:
     saved_parts: SavedView | None
     truncated: int
     provider_batches: tuple[ProviderBatchView, ...]
-    cap_nanos: int | None  # the most that it may cost in all, where `run` or a program has set that
 
     @property
     def can_retry(self) -> bool:
@@ -166,13 +163,7 @@ def batch_detail(context: AppContext, row: BatchRow) -> BatchDetail:
         saved_view(summary),
         summary.tasks.truncated,
         of_batch(context, row.name),
-        _cap_nanos(context, row.name),
     )
-
-
-def _cap_nanos(context: AppContext, batch: str) -> int | None:
-    cap_usd = kept_caps(context.store.controls.current_settings()).get(batch)
-    return None if cap_usd is None else usd_to_nanos(cap_usd)
 
 
 def _reasons(context: AppContext, row: BatchRow) -> Iterator[ReasonView]:

@@ -85,7 +85,7 @@ def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
 
 def _open_caps(context: AppContext) -> dict[str, float]:
     """The caps of batches with open tasks."""
-    caps = kept_caps(context.store.controls.current_settings())
+    caps = kept_caps(context.store)
     return {name: usd for name, usd in caps.items() if _has_open_tasks(context, name)}
 
 

@@ -83,7 +83,10 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch with its progress. `live_tasks` are the open ones that are not for a provider's batch."""
+    """A batch with its progress. `live_tasks` are the open ones that are not for a provider's batch.
+
+    `max_cost_nanos`: what it may cost in all, where `run`, a program or a request of its run has set that.
+    """
 
     name: str
     source: str
@@ -93,6 +96,7 @@ class BatchView:
     open_tasks: int
     live_tasks: int
     succeeded: int
+    max_cost_nanos: int | None
     counts: dict[str, int]
 
 
@@ -229,6 +233,7 @@ def batch_view(row: BatchRow) -> BatchView:
         open_tasks,
         row.live_tasks,
         counts["succeeded"],
+        row.max_cost_nanos,
         counts,
     )
 
