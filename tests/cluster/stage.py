@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ PROVIDERS = tuple(CATALOGUES)
 LONG = {"latency": {"first_token_s": 2.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
 QUICK = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}}
 LEASE_S = 2.0
+END_S = 120.0
 RUN = ("run", "tasks.jsonl", "-o", "results.jsonl", "--yes")
 TOML = f"""
 [workers]
@@ -99,6 +101,26 @@ class Stage:
         """`run` on the file of tasks, which a server answers."""
         with self._script(*RUN) as script:
             yield script
+
+    @contextmanager
+    def stopped_leader(self) -> Iterator[Script]:
+        """A server that answers the tasks is stopped past its lease, and goes on while the standby, which is
+        yielded, leads.
+        """
+        with self.server() as old:
+            old.wait_for("serving the queue")
+            with self.server("--standby") as standby, self.client() as client:
+                standby.wait_for("standby: waiting")
+                self.wait_for_calls(20)
+                old.process.send_signal(signal.SIGSTOP)
+                try:
+                    standby.wait_for("standby: taking over")
+                    self.wait_for_calls(self.calls + 10)
+                finally:
+                    old.process.send_signal(signal.SIGCONT)
+                old.wait(END_S)
+                client.wait(END_S)  # it watched the first leader
+                yield standby
 
     @property
     def _workers(self) -> tuple[str, str]:

@@ -18,12 +18,11 @@ from tests.databases import own_database
 from tests.helpers import ORCHESTRATOR
 
 from .ray_cluster import RayCluster
-from .stage import PROVIDERS, QUICK, Stage, check, limited
+from .stage import END_S, PROVIDERS, QUICK, Stage, check, limited
 
 pytestmark = pytest.mark.cluster
 TASKS = 150
 LONG = {"latency": {"first_token_s": 1.0, "per_token_s": 0.0}}  # a call is in flight when something is killed
-END_S = 120.0
 
 
 @pytest.fixture(scope="module")

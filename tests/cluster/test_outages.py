@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,12 @@ from tests.helpers import live_environment
 from tests.proxy import Proxy
 
 from .ray_cluster import RayCluster
-from .stage import Stage, check, limited
+from .stage import END_S, Stage, check, limited
 
 pytestmark = pytest.mark.cluster
 TASKS = 150
 LONG = {"latency": {"first_token_s": 1.0, "per_token_s": 0.0}}
 PER_MINUTE = 600
-END_S = 120.0
 POSTGRESQL = 5432
 
 
@@ -62,22 +60,8 @@ def test_without_the_database_calls_finish_and_are_stored_when_it_is_back(stage:
 
 
 def test_a_leader_that_is_stopped_past_its_lease_does_no_harm_when_it_goes_on(stage: Stage) -> None:
-    with stage.server() as old:
-        old.wait_for("serving the queue")
-        with stage.server("--standby") as standby, stage.client() as client:
-            standby.wait_for("standby: waiting")
-            stage.wait_for_calls(30)
-            old.process.send_signal(signal.SIGSTOP)
-            try:
-                standby.wait_for("standby: taking over")
-                calls = stage.calls
-                stage.wait_for_calls(calls + 20)
-            finally:
-                old.process.send_signal(signal.SIGCONT)
-            old.wait(END_S)
-            client.wait(END_S)  # it watched the first leader
-            with stage.client() as again:
-                assert again.wait(END_S) == 0, again.err
+    with stage.stopped_leader(), stage.client() as again:
+        assert again.wait(END_S) == 0, again.err
     assert not stage.lost and not stage.failures()
     check(stage)
 
@@ -85,23 +69,10 @@ def test_a_leader_that_is_stopped_past_its_lease_does_no_harm_when_it_goes_on(st
 def test_no_cent_beyond_the_budget_is_spent_where_a_stopped_leader_goes_on(stage: Stage) -> None:
     budget_nanos = 10_000_000  # for about half of the tasks
     stage.limit_cost(budget_nanos)
-    with stage.server() as old:
-        old.wait_for("serving the queue")
-        with stage.server("--standby") as standby, stage.client() as client:
-            standby.wait_for("standby: waiting")
-            stage.wait_for_calls(20)
-            old.process.send_signal(signal.SIGSTOP)
-            try:
-                standby.wait_for("standby: taking over")
-                calls = stage.calls
-                stage.wait_for_calls(calls + 10)
-            finally:
-                old.process.send_signal(signal.SIGCONT)
-            old.wait(END_S)
-            client.wait(END_S)  # it watched the first leader
-            standby.wait_for("its tasks wait until it is raised", END_S)
-            standby.terminate()
-            standby.wait(END_S)
+    with stage.stopped_leader() as standby:
+        standby.wait_for("its tasks wait until it is raised", END_S)
+        standby.terminate()
+        standby.wait(END_S)
     assert not stage.lost and not stage.failures()
     assert 0.8 * budget_nanos < stage.spent_nanos <= budget_nanos
     assert stage.spent_nanos == pytest.approx(stage.booked_nanos, abs=TASKS)  # each call is rounded
