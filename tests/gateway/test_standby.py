@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +20,12 @@ import anthropic
 import openai
 import pytest
 
-from src.core.store import Leader
+from src.core.store import Leader, Store
 from src.gateway.forwarding import usable_address
+from src.messages import Message
+from src.records import Task
 from src.simulator.process import SimulatorProcess
+from tests.databases import rows_of
 from tests.helpers import Script, live_environment
 
 from .conftest import Served, started
@@ -34,6 +37,8 @@ PROMPT: Any = [{"role": "user", "content": "Name three rivers."}]
 BODY = {"model": "economy", "max_tokens": 40, "messages": PROMPT}
 PATIENT = {"x-orchestrator-timeout": "60"}  # else the gateway answers before the client leaves
 PROVIDERS = ("openai", "anthropic", "gemini")
+GRACE_S, ROWS = 12, 12
+LIVE = Path("state", "live.db")
 SLOW = {"latency": {"first_token_s": 0.05, "per_token_s": 0.1}}
 
 
@@ -265,12 +270,56 @@ def test_a_planned_change_of_the_leader_refuses_no_request(tmp_path: Path, slow:
     assert sum(each["calls"] for each in slow.stats().values()) == len(asked)
 
 
+def test_a_rolling_update_under_load_breaks_only_streams_that_outlast_it(
+    tmp_path: Path, slow: SimulatorProcess, database_env: dict[str, str]
+) -> None:
+    for name in PROVIDERS:
+        slow.patch(name, {"output_tokens": {"mean": 400}})  # as many as a request allows
+    environ = {**live_environment(slow.base_urls), **database_env}
+    limits = "requests_per_minute = 60\nburst_s = 1\n"  # most requests wait
+    toml = f"[pool]\nlease_s = 2.0\nshutdown_grace_s = {GRACE_S}\n"
+    (tmp_path / "own.toml").write_text(toml + "".join(f"[providers.{n}.limits]\n{limits}" for n in PROVIDERS))
+    with ExitStack() as stack:
+        leader = stack.enter_context(Script("--yes", "--config", "own.toml", cwd=tmp_path, env=environ))
+        leader.wait_for("serving the queue")
+        standby = stack.enter_context(standing_by(tmp_path, environ))
+        urls = (address_of(leader), standby.url)
+        begun = [stack.enter_context(streamed(url)) for url in urls]
+        assert all(b" 200 " in each.recv(1_000) for each in begun)
+        tasks = [Task(f"t{n}", "rows", (Message("user", "Why?"),), max_tokens=10) for n in range(ROWS)]
+        with Store.open(database_env.get("DATABASE_URL") or tmp_path / LIVE, simulated=False) as store:
+            store.intake.add_tasks(tasks, now=time.time())
+        asked = [Asked(url, stream=n % 2 == 0) for n in range(4) for url in urls]
+        while sum(each["in_flight"] for each in slow.stats().values()) < len(begun) + 3:
+            leader.pause()
+        leader.terminate()
+        leader.wait_for(f"waiting up to {GRACE_S} s for running calls")
+        asked += [Asked(url, stream=n % 2 == 0) for n in range(2) for url in urls]
+        assert [is_whole(each.answer) for each in asked] == [True] * len(asked)
+        leader.wait()
+        assert not any(b"message_stop" in to_the_end(each) for each in begun)
+        query = "SELECT count(*) FROM tasks WHERE status = 'succeeded' AND id LIKE 't%'"
+        while rows_of(environ, tmp_path, query) != [(ROWS,)]:
+            standby.script.pause()
+    calls = sum(each["calls"] for each in slow.stats().values())
+    assert calls == len(begun) + len(asked) + ROWS, "none was made twice"
+
+
+def to_the_end(client: socket.socket) -> bytes:
+    """What is still to come on a connection, until it ends or is reset."""
+    found = b""
+    with suppress(ConnectionResetError):
+        while part := client.recv(65_536):
+            found += part
+    return found
+
+
 @contextmanager
-def streamed_until_the_end_of_its_connection(url: str) -> Iterator[socket.socket]:
-    """A request in HTTP/1.0, which knows no other end of a body whose length is not known."""
+def streamed(url: str, *, http: str = "1.1") -> Iterator[socket.socket]:
+    """A stream that takes longer than a leader waits at its end. In HTTP/1.0 its connection ends with it."""
     place = urlsplit(url)
     body = json.dumps({**BODY, "max_tokens": 400, "stream": True}).encode()
-    head = f"POST /v1/messages HTTP/1.0\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/messages HTTP/{http}\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
     with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=60) as client:
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         yield client
@@ -286,7 +335,7 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
         with (
             standing_by(tmp_path, environ) as standby,
             openai.OpenAI(base_url=f"{standby.url}/v1", api_key="any", max_retries=0) as client,
-            streamed_until_the_end_of_its_connection(standby.url) as old_client,
+            streamed(standby.url, http="1.0") as old_client,
         ):
             assert b" 200 " in old_client.recv(1_000)
             with pytest.raises(openai.APIConnectionError):
@@ -297,7 +346,7 @@ def test_a_stream_breaks_with_its_leader_and_the_standby_serves_the_next_request
                 ):
                     if number == 2:
                         leader.kill()
-            with pytest.raises(ConnectionResetError):  # an end would look like that of the answer
+            with pytest.raises(ConnectionResetError):  # its end would look like that of the answer
                 while old_client.recv(1_000):
                     pass
             leader.wait()
