@@ -5,8 +5,7 @@ stored with the batch of the run before the call, so that it outlasts this proce
 the run is in use: one that has not been in use for `IDLE_S` gives it back, so that memory does not grow with
 the number of runs. What the run has cost so far is read from the store when its cap comes into memory.
 
-While no run in the store has a cap, a request that names none costs no look at the store; after that the
-first request of each run does.
+The names of runs with a stored cap are kept, so that the requests of other runs cost no look at the store.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .result_writer import ResultWriter
 from .store_session import StoreSession
 
 IDLE_S = 60.0
-UNCAPPED_KEPT = 1_000  # runs without a cap that are not looked up again
+NAMES_KEPT = 10_000  # of runs with a stored cap; where there are more, other runs are looked up
 
 
 @dataclass(slots=True)
@@ -44,8 +43,7 @@ class RunCaps:
     ) -> None:
         self._registry, self._keeper, self._writer = registry, budget_keeper, result_writer
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
-        self._uncapped: set[str] = set()
-        self._any_stored: bool | None = None  # whether a run has a cap in the store; None: not known
+        self._stored: set[str] | None = None  # runs that have a cap in the store; None: not known yet
         self._caps: OrderedDict[str, _Cap] = OrderedDict()  # by batch; the one used last is the last
         self._setting = asyncio.Lock()
 
@@ -66,7 +64,9 @@ class RunCaps:
             if limit is None:
                 return False
             async with self._setting:
-                cap = await self._set(batch, submitter, limit)
+                cap = self._caps.get(batch)
+                if cap is None or max_cost_usd is not None:  # else another request has just brought it
+                    cap = await self._set(batch, submitter, limit)
         if cap is None:
             return False
         cap.open += 1
@@ -77,16 +77,12 @@ class RunCaps:
         if max_cost_usd is not None:
             return max(1, usd_to_nanos(max_cost_usd))  # 0 would be no cap
         batches = self._store.batches
-        if self._any_stored is None:
-            self._any_stored = await self._thread.insist(batches.has_capped_runs)
-        if not self._any_stored or batch in self._uncapped:
+        if self._stored is None:
+            async with self._setting:  # a cap that is stored meanwhile would be missed
+                self._stored = await self._thread.insist(batches.capped_runs, NAMES_KEPT)
+        if batch not in self._stored and len(self._stored) < NAMES_KEPT:
             return None
-        found = await self._thread.insist(batches.cap, batch)
-        if found is None:
-            if len(self._uncapped) >= UNCAPPED_KEPT:
-                self._uncapped.clear()
-            self._uncapped.add(batch)
-        return found
+        return await self._thread.insist(batches.cap, batch)
 
     def release(self, batch: str) -> None:
         """A request of the run has ended."""
@@ -99,7 +95,6 @@ class RunCaps:
     async def _set(self, batch: str, submitter: str, limit_nanos: int) -> _Cap | None:
         """The cap of the run, with this limit in memory and in the store. None: it has one from elsewhere."""
         self._forget_idle()
-        self._uncapped.discard(batch)
         rule = BudgetRule("batch", batch, "total", limit_nanos)
         cap, budgets = self._caps.get(batch), self._budgets()
         if cap is not None and cap.rule == rule:
@@ -110,7 +105,8 @@ class RunCaps:
             await self._thread.insist(
                 self._store.direct_tasks.cap_run, batch, submitter, limit_nanos, self._now()
             )
-            self._any_stored = True
+            if self._stored is not None and len(self._stored) < NAMES_KEPT:
+                self._stored.add(batch)
         if cap is not None:
             cap.rule = rule
             budgets.set_rule(rule)

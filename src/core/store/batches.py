@@ -88,13 +88,13 @@ class Batches:
             found: int | None = connection.execute(query).scalar()
             return found
 
-    def has_capped_runs(self) -> bool:
-        """Whether a run has a cap."""
-        query = sa.select(_B.id).where(
+    def capped_runs(self, limit: int) -> set[str]:
+        """The names of runs that have a cap, as batches; at most so many."""
+        query = sa.select(_B.name).where(
             _B.max_cost_nanos.is_not(None), _B.name.startswith(RUNS, autoescape=True)
         )
         with self._database.reading() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            return set(connection.execute(query.limit(limit)).scalars())
 
     def failures(self, name: str) -> list[FailureReason]:
         """Why tasks of a batch failed or were refused, the most frequent reason first.
