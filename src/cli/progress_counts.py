@@ -50,6 +50,7 @@ class ProgressCounts:
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
         self.plan: Plan | None = None  # what was expected of this run
+        self.defers = False  # tasks may wait for batches at providers
         self.cap_nanos: int | None = None  # what this run may cost
         self._marks: deque[tuple[float, int, Counter[str]]] = deque([(now, self.done, Counter())])
         self._best: dict[str, float] = {}  # of each provider's rates, per second

@@ -16,8 +16,9 @@ from .progress_counts import ProgressCounts
 def progress_line(pool: PoolSnapshot, progress: ProgressCounts) -> str:
     """Tasks done, rate, time left, cost so far and in the end."""
     done = f"{progress.done:,} done" if progress.total is None else _done_of(progress)
-    is_starting = _is_starting(pool, progress)
-    rate = "starting (loading SDKs)" if is_starting else f"{progress.per_minute(pool.at):,.0f} a minute"
+    rate = f"{progress.per_minute(pool.at):,.0f} a minute"
+    if _is_starting(pool, progress):
+        rate = "waiting for batches at providers" if progress.defers else "starting (loading SDKs)"
     parts = [done, rate]
     if left := remaining_s(pool, progress):
         parts.append(f"about {duration(left)} left" if left >= 1 else "less than 1 s left")

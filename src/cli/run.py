@@ -113,6 +113,7 @@ class _Run:
         plan, not_stored = self._take_in()
         progress = resume(session, self.batch, self.results)
         progress.plan, progress.rejected = plan, not_stored.rejected
+        progress.defers = how.reading.defaults.deadline is not None
         if how.max_cost is not None and not session.setup.simulated:
             progress.cap_nanos = Cap.of(session, self.batch.name, how.max_cost).left_nanos
         has_ended = progress.finished

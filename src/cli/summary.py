@@ -216,13 +216,17 @@ def _batch_lines(totals: Totals) -> Iterator[str]:
     if found.late_nanos:
         late = "for answers of batches that came after their tasks had gone live"
         yield f"  {money(found.late_nanos)} of it paid late, {late}"
-    if found.open and totals.progress.finished:
-        number, where = sum(found.open.values()), " and ".join(found.open)
-        more = f"up to {money(found.reserved_nanos)} may still be booked for what was done there"
-        yield (
-            f"{plural(number, 'batch', 'batches')} at {where} {'is' if number == 1 else 'are'} still being "
-            f"cancelled: {more}, by a server, or by the same command"
-        )
+    if not found.open:
+        return
+    number, where = sum(found.open.values()), " and ".join(found.open)
+    there = f"{plural(number, 'batch', 'batches')} at {where}"
+    if not totals.progress.finished:
+        goes_on = "goes on there" if number == 1 else "go on there"
+        yield f"{there} {goes_on}, for up to {money(found.reserved_nanos)}; a later run collects the answers"
+        return
+    more = f"up to {money(found.reserved_nanos)} may still be booked for what was done there"
+    is_still = "is" if number == 1 else "are"
+    yield f"{there} {is_still} still being cancelled: {more}, by a server, or by the same command"
 
 
 def _unanswered_lines(summary: Summary, reasons: Sequence[str]) -> Iterator[str]:

@@ -146,6 +146,18 @@ def test_the_plan_stands_in_until_there_is_a_rate() -> None:
     assert "$0 of about $5.00" in progress_line(pool(provider("openai")), progress)
 
 
+@pytest.mark.parametrize(
+    ("defers", "words"),
+    [(False, "starting (loading SDKs)"), (True, "waiting for batches at providers")],
+)
+def test_a_run_without_a_call_says_what_it_waits_for(defers: bool, words: str) -> None:
+    progress = ProgressCounts({TaskStatus.QUEUED: 60}, NOON - 10.0)
+    progress.defers = defers
+    assert progress_line(pool(replace(provider("openai"), calls=0, in_flight=0)), progress).startswith(
+        f"0 of 60 done, {words}"
+    )
+
+
 def test_a_resumed_run_says_which_figures_are_its_own() -> None:
     progress = ProgressCounts({TaskStatus.QUEUED: 60, TaskStatus.SUCCEEDED: 40}, NOON - 10.0)
     progress.plan = plan(60, 40.0, 5_000_000_000)

@@ -83,6 +83,14 @@ def test_what_batches_at_providers_add_is_told_in_dollars(found: BatchExtras, wo
     assert (written["open"], written["reserved_usd"]) == (dict(found.open), found.reserved_nanos / 1e9)
 
 
+def test_a_run_that_ends_early_names_the_batches_that_go_on() -> None:
+    found = BatchExtras(0, {"gemini": 1, "openai": 2}, 50_000_000)
+    left = ProgressCounts({**COUNTS, TaskStatus.BATCHED: 300}, 0.0)
+    text = "\n".join(total_lines(replace(totals(SUMMARY), batches=found, progress=left)))
+    assert "3 batches at gemini and openai go on there, for up to $0.0500; a later run collects" in text
+    assert "cancelled" not in text
+
+
 def test_savings_come_with_what_saved_them() -> None:
     assert "by the choice of models" not in text_of(SUMMARY), "there is nothing else"
     calls = replace(SUMMARY.calls, discount_nanos=3 * USD // 2, cache_saved_nanos=-USD // 4)

@@ -113,6 +113,7 @@ def test_a_budget_that_pays_for_some_rows_only_sends_those_and_says_so_once(tmp_
             running.interrupt()
             running.wait()
     assert running.err.count("wait for room in a budget") == 1
+    assert "1 batch at gemini goes on there, for up to $" in running.out
     (batch,) = batches_of(tmp_path)
     assert 0 < batch["rows"] < 240
     assert 0 < batch["reserved_nanos"] <= 20_000_000
