@@ -33,7 +33,7 @@ from functools import partial
 from typing import Any
 
 from ..agents.agent_factory import create_balanced_agent_pool
-from ..config import ProviderAccess
+from ..config import ProviderAccess, identity
 from ..errors import ConfigError, LeadershipLost, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter, build_batch_api
@@ -45,7 +45,8 @@ from ..workers.identity import describe
 from ..workers.local import LocalWorker
 from .alerts import Alerter
 from .batching.keeper import BatchKeeper
-from .batching.life import BatchLife, Means
+from .batching.life import BatchLife
+from .batching.means import Means
 from .batching.offers import Offers
 from .batching.rows import BatchRowReader
 from .budget_keeper import BudgetKeeper, budgets_from
@@ -189,6 +190,8 @@ class Orchestrator:
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
         means = Means(
             access.keys(),
+            partial(_why_not_configured, settings),
+            lambda name: " ".join(identity(access[name])),
             lambda name: build_batch_api(access[name], self._adapters[name]),
             Offers(self.balancer),
             BatchRowReader(self.balancer, next(iter(agents.values()))),
@@ -385,3 +388,8 @@ class Orchestrator:
     def stop_now(self) -> None:
         """Cancel calls in flight. Answers that have come in are stored, however long that takes."""
         self._end.stop()
+
+
+def _why_not_configured(settings: Settings, provider: str) -> str:
+    found = settings.providers.get(provider)
+    return "it is not in the configuration" if found is None else found.why_not_configured

@@ -65,7 +65,7 @@ class AnthropicBatches(BatchAdapter):
 
         The ids of rows are shown when a batch has ended. Before that, the one that was created next after
         `since` with as many rows, and is not `known`, is taken for it; if another program has created it, its
-        results name no row of ours, and none of our rows is done.
+        results name no row of ours.
         """
         likely: RemoteBatch | None = None
         async with aclosing(self._listed(since - LISTED_BEFORE_S)) as listed:

@@ -46,6 +46,7 @@ class RemoteBatch:
     files: tuple[str, ...] = ()  # that the provider keeps for it
     error: str = ""  # why it failed
     is_full: bool = False  # it failed since too much is enqueued: it may be created again later
+    is_cut_short: bool = False  # it expired or was cancelled: rows that were not done may have no result
 
 
 class RenderedRow(NamedTuple):
@@ -96,7 +97,7 @@ class BatchApi(Protocol):
         """How it is now."""
 
     def results(self, batch: RemoteBatch, marker: str) -> AsyncGenerator[RowAnswer, None]:
-        """The rows of a batch that has ended, in any order. A row that was not done may be missing."""
+        """The rows of a batch that has ended, in any order. Where it was cut short, some may be missing."""
 
     def read(
         self, answer: RowAnswer, request: CompletionRequest, warnings: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ _STATES = {
 # google.rpc.Code as the status that a live call would have had
 _STATUSES = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 401}
 _CANCELLED = 1  # of google.rpc.Code: the row was not done
+_CUT_SHORT = frozenset({"CANCELLED", "EXPIRED"})
 _QUOTA = 8
 _PAGE = 20  # each batch that has ended comes with all its answers
 
@@ -118,6 +119,7 @@ def _read(body: Json) -> RemoteBatch:
         (),
         values.text(error.get("message")),
         error.get("code") == _QUOTA,
+        state in _CUT_SHORT,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
+from ..errors import ProviderError
 from ..records import CompletionRequest
 from . import values
 from .api_formats import API_FORMATS
@@ -33,6 +34,7 @@ _STATES = {
     "cancelled": RemoteState.ENDED,
     "failed": RemoteState.FAILED,
 }
+_CUT_SHORT = frozenset({"expired", "cancelled"})
 _QUEUE_FULL = "token_limit_exceeded"  # more tokens are enqueued than the account may have
 _NOT_DONE = frozenset({"batch_expired", "batch_cancelled"})
 _PAGE = 100
@@ -58,7 +60,11 @@ class OpenAIBatches(BatchAdapter):
         """Upload the file and create the batch. A file whose batch was not created is of no use, and free."""
         file = (f"{marker}.jsonl", b"".join(rows), "application/jsonl")
         upload = ({"purpose": "batch"}, {"file": file})
-        stored = await self._adapter.send_json("POST", "/files", timeout_s=TRANSFER_S, upload=upload)
+        try:
+            stored = await self._adapter.send_json("POST", "/files", timeout_s=TRANSFER_S, upload=upload)
+        except ProviderError as error:
+            error.sent = False  # the batch was not asked for yet
+            raise
         order = {
             "input_file_id": values.text(stored.get("id")),
             "endpoint": f"/v1{OpenAIAdapter.path}",
@@ -126,6 +132,7 @@ def _read(body: Json) -> RemoteBatch:
         (values.text(body.get("input_file_id")), *(file for file in outputs if file)),
         f"{code}: {message}" if code or message else "",
         code == _QUEUE_FULL,
+        values.text(body.get("status")) in _CUT_SHORT,
     )
 
 

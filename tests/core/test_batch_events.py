@@ -84,10 +84,16 @@ DONE = replace(
             "no task was done: no such model; its 300 tasks go on without it",
         ),
         (
-            events.lost(BATCH, 5_000_000, NOW),
+            events.lost(BATCH, "its results lack 3 of 300 tasks", 5_000_000, NOW),
             "batch_lost",
             "warning",
-            "its provider has deleted its results, which may have cost up to $0.0050; its tasks go live",
+            "its results lack 3 of 300 tasks, which may have cost up to $0.0050; these tasks go live",
+        ),
+        (
+            events.refused(BATCH, "answered 403", NOW),
+            "batch_refused",
+            "warning",
+            "not accepted: answered 403; such tasks go into other batches, or live",
         ),
     ],
     ids=lambda value: value.kind if isinstance(value, Event) else "",
@@ -98,3 +104,12 @@ def test_an_event_says_what_happened_to_how_many_tasks(
     assert (event.kind, event.level, event.provider) == (kind, level, "openai")
     assert event.message == f"batch 7 at openai: {text}"
     assert event.fields["marker"] == BATCH.marker
+
+
+def test_tasks_that_can_not_be_collected_are_told_once_for_their_provider() -> None:
+    event = events.unreachable("openai", "no key in OPENAI_API_KEY", 2, 340, NOW)
+    assert (event.kind, event.level, event.provider) == ("batch_unreachable", "warning", "openai")
+    assert event.message == (
+        "340 tasks in 2 batches at openai can't be collected: no key in OPENAI_API_KEY; they wait, and go "
+        "live in time if need be"
+    )

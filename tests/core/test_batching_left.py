@@ -89,7 +89,7 @@ def test_a_batch_whose_provider_has_no_key_any_more_waits_for_one(
         running.kill()
     without = live_environment(simulator.base_urls, only=["openai"])
     with Script(*COMMAND, cwd=tmp_path, env=without) as running:
-        running.wait_for("no key for its provider here: its 40 tasks wait for it")
+        running.wait_for("40 tasks in 1 batch at gemini can't be collected: no key in GOOGLE_API_KEY")
         running.interrupt()
         running.wait()
     assert "internal" not in running.err

@@ -225,8 +225,18 @@ def test_results_can_break_in_the_middle_and_be_read_again(sim: SimulatorProcess
         assert len(list(sdk.messages.batches.results(batch.id))) == 20
 
 
+def test_results_can_lack_lines_without_any_sign_of_it(sim: SimulatorProcess) -> None:
+    sim.batch_clock(factor=0)
+    sim.patch("anthropic", {"batches": EXACT})
+    with anthropic.Anthropic(base_url=sim.base_urls["anthropic"], api_key="key", max_retries=0) as sdk:
+        batch = sdk.messages.batches.create(requests=messages(20))
+        sim.batch_clock(advance_s=TAKES_S)
+        sim.batch_fault("anthropic", "results_cut")
+        assert [len(list(sdk.messages.batches.results(batch.id))) for _ in range(2)] == [10, 20]
+
+
 def test_every_fault_says_what_it_does() -> None:
-    assert len(BATCH_FAULTS) == 42
+    assert len(BATCH_FAULTS) == 50
     assert all(BATCH_FAULTS.values())
 
 

@@ -39,10 +39,17 @@ def pulled_back(batch: ProviderBatch, pulled: int, now: float) -> Event:
     return _event(batch, now, "batch_pulled_back", text, "warning")
 
 
-def unreachable(batch: ProviderBatch, now: float) -> Event:
-    """Its provider has no key in this run."""
-    left = f"its {_tasks(batch.left_rows)} wait for it, and go live in time if need be"
-    return _event(batch, now, "batch_unreachable", f"no key for its provider here: {left}", "warning")
+def unreachable(provider: str, why: str, batches: int, tasks: int, now: float) -> Event:
+    """A provider can't be asked after its batches."""
+    there = f"{_tasks(tasks)} in {plural(batches, 'batch', 'batches')} at {provider}"
+    text = f"{there} can't be collected: {why}; they wait, and go live in time if need be"
+    return Event(now, "batch_unreachable", text, provider, level="warning")
+
+
+def refused(batch: ProviderBatch, why: str, now: float) -> Event:
+    """Its provider takes no such batch."""
+    text = f"not accepted: {why}; such tasks go into other batches, or live"
+    return _event(batch, now, "batch_refused", text, "warning")
 
 
 def ended(batch: ProviderBatch, now: float) -> Event:
@@ -63,10 +70,9 @@ def failed(batch: ProviderBatch, why: str, now: float, *, comes_again: bool) -> 
     return _event(batch, now, "batch_failed", text, "info" if comes_again else "warning")
 
 
-def lost(batch: ProviderBatch, nanos: int, now: float) -> Event:
-    """The provider has deleted it, or its results."""
-    most = money(nanos)
-    text = f"its provider has deleted its results, which may have cost up to {most}; its tasks go live"
+def lost(batch: ProviderBatch, why: str, nanos: int, now: float) -> Event:
+    """Results are not there, or not there any more."""
+    text = f"{why}, which may have cost up to {money(nanos)}; these tasks go live"
     return _event(batch, now, "batch_lost", text, "warning")
 
 

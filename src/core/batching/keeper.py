@@ -16,8 +16,9 @@ from ...routing.cost.budgets import BudgetRefusal
 from ...routing.turnaround import turnaround
 from ..store import BatchState, DeferredGroup, ProviderBatch
 from ..store_session import StoreSession
-from .life import CANCELLABLE, BatchLife, key_of
+from .life import CANCELLABLE, BatchLife
 from .offers import Offered
+from .rooms import key_of
 
 LOOK_S = 2.0  # between two looks at the store for deferred tasks and batches that are due
 GATHER_S = 10.0  # few tasks wait so long for more of their kind
@@ -76,10 +77,11 @@ class BatchKeeper:
         self._end_steps()
         batches = await self._thread.insist(self._store.provider_batches.open)
         now = self._now()
+        self._life.reachability.report_missing(batches)
         for batch in batches:
             if batch.is_unwanted and batch.state in CANCELLABLE:
                 self._begin(batch, self._life.cancel)
-            elif not self._has_looked or batch.next_poll_at <= now:
+            elif not self._has_looked or self._life.is_due(batch, now):
                 self._begin(batch, self._life.advance)
         self._has_looked = True
         groups = await self._thread.insist(self._store.deferrals.groups)
@@ -91,8 +93,9 @@ class BatchKeeper:
     # ------------------------------------------------------------------ steps
 
     def _begin(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:
-        """Begin a step of a batch, unless one is under way, or its provider can't be reached."""
-        if batch.id not in self._steps and self._life.can_reach(batch):
+        """Begin a step of a batch, unless one is under way, or has to wait for the key of its provider."""
+        is_here = batch.state is BatchState.INTENDED or self._life.reachability.has_provider(batch)
+        if batch.id not in self._steps and is_here:
             self._steps[batch.id] = asyncio.create_task(self._step(batch, step))
 
     async def _step(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:
@@ -175,7 +178,8 @@ class BatchKeeper:
         self, waiting: Sequence[Waiting], batches: Sequence[ProviderBatch], now: float
     ) -> list[BatchTarget]:
         wanted = sorted({offer.target for each in waiting for offer in each.offers})
-        return [await self._target(key, batches, now) for key in wanted]
+        open_ones = [key for key in wanted if not self._life.rooms.refuses(key, now)]
+        return [await self._target(key, batches, now) for key in open_ones]
 
     async def _target(
         self, key: tuple[str, str], batches: Sequence[ProviderBatch], now: float

@@ -7,66 +7,32 @@ the batch and does what its state says. A provider that fails is asked again lat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ...errors import AuthFailed, BadRequest, ModelUnavailable, ProviderError
-from ...providers.batch_api import BatchApi, RemoteBatch, RemoteState
+from ...providers.batch_api import RemoteBatch, RemoteState
 from ...records import Result
-from ...routing.batch_choice import WORTH_ROWS
 from ...routing.cost.budgets import BudgetRefusal
-from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import BatchState, ProviderBatch, SettledRow
 from ..store_session import StoreSession
 from . import events
 from .collector import Collector
-from .offers import Offers
-from .rows import BatchRowReader
+from .means import Means
+from .reachability import GONE, Reachability
+from .rooms import FULL_S, Rooms, key_of
 from .submitter import Submitter
 
 log = logging.getLogger(__name__)
 POLL_AT_LEAST_S, POLL_AT_MOST_S = 5.0, 120.0
+LONGEST_WAIT_S = 3_600.0  # also where a provider asks for more
 POLL_SHARE = 0.05  # of a batch's age: a batch of half an hour is looked at every 90 s
-LOOKED_FOR_S = 600.0  # after an unanswered creation, before the batch is sent again: lists may lag behind
-FULL_S = 300.0  # a target that takes no more rows is left alone
-GONE = 404
+LOOKED_FOR_S = 600.0  # waited between looks for an unanswered creation, before the batch is sent again
 CANCELLABLE = (BatchState.INTENDED, BatchState.SUBMITTED)
 AT_THE_PROVIDER = (BatchState.SUBMITTED, BatchState.CANCELLING, BatchState.ENDED)
 HOPELESS = (AuthFailed, BadRequest, ModelUnavailable)  # of a creation: sending it again changes nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What is worked with: the API of a provider by its name, and what is sized, read and reserved.
-
-    `providers`: those that have a key here.
-    """
-
-    providers: Collection[str]
-    api_of: Callable[[str], BatchApi]
-    offers: Offers
-    reader: BatchRowReader
-    budgets: BatchBudgets
-
-
-@dataclass(slots=True)
-class Rooms:
-    """How many rows targets take, as far as they have refused some."""
-
-    full_until: dict[tuple[str, str], float] = field(default_factory=dict)
-    most_rows: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def of(self, target: tuple[str, str], now: float) -> float:
-        """The rows that the target takes now."""
-        is_full = now < self.full_until.get(target, 0.0)
-        return 0.0 if is_full else float(self.most_rows.get(target, 1_000_000_000))
-
-    def full(self, batch: ProviderBatch, now: float) -> None:
-        """A batch found no room: the next one is smaller, and comes later."""
-        self.full_until[key_of(batch)] = now + FULL_S
-        self.most_rows[key_of(batch)] = max(WORTH_ROWS, batch.rows // 2)
 
 
 class BatchLife:
@@ -86,15 +52,14 @@ class BatchLife:
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
         self._api, self._budgets = means.api_of, means.budgets
         self._report, self._on_results, self.wake = reporter.report, on_results, wake
-        self._providers, self.offers = means.providers, means.offers
-        self._submitter = Submitter(
-            session, means.api_of, means.offers, means.reader, means.budgets, reporter
-        )
+        self.offers = means.offers
+        self._submitter = Submitter(session, means, reporter)
         self._collector = Collector(session, means.reader)
         self._collecting = 0
         self._late: set[int] = set()  # batches that were reported as late
-        self._unreachable: set[int] = set()  # and as without a provider
-        self.rooms = Rooms()
+        self._looked_for_s: dict[int, float] = defaultdict(float)  # by the number of the batch
+        self._not_accepted_since: dict[int, float] = {}
+        self.rooms, self.reachability = Rooms(), Reachability(session, means, reporter)
         self.intend = self._submitter.intend
 
     @property
@@ -102,21 +67,17 @@ class BatchLife:
         """Whether results of a batch are stored, which is closed after them."""
         return self._collecting > 0
 
-    def can_reach(self, batch: ProviderBatch) -> bool:
-        """Whether its provider has a key here. One without is reported once; the tasks go live in time."""
-        if batch.provider in self._providers:
-            return True
-        if batch.id not in self._unreachable:
-            self._unreachable.add(batch.id)
-            self._report([events.unreachable(batch, self._now())])
-        return False
+    @staticmethod
+    def is_due(batch: ProviderBatch, now: float) -> bool:
+        """Whether to look at a batch. A time beyond every wait was noted before the clock was set back."""
+        return not now < batch.next_poll_at <= now + LONGEST_WAIT_S
 
     async def advance(self, batch: ProviderBatch) -> None:
         """Do what the state of a batch asks for. A provider's error is looked at again later."""
         try:
             match batch.state:
                 case BatchState.INTENDED:
-                    await self._submitter.create(self._api(batch.provider), batch)
+                    await self._create(batch)
                 case BatchState.CREATING:
                     await self._look_for(batch)
                 case BatchState.SUBMITTED | BatchState.CANCELLING:
@@ -141,23 +102,53 @@ class BatchLife:
         except ProviderError as error:  # asked again when it is looked at
             log.info("cancelling a batch failed: %s", error.message, extra=_fields(batch))
 
+    async def _create(self, batch: ProviderBatch) -> None:
+        """Nothing was sent for it so far: where its provider takes none, its tasks go elsewhere."""
+        if not self.reachability.has_provider(batch) or self.rooms.refuses(key_of(batch), self._now()):
+            await self._fail(batch, "its provider takes no batch here", defer=True, is_reported=True)
+        else:
+            await self._submitter.create(self._api(batch.provider), batch)
+
     async def _look_again(self, batch: ProviderBatch, error: ProviderError) -> None:
         log.info("a batch waits: %s", error.message, extra={**_fields(batch), "error": error.kind})
-        if isinstance(error, HOPELESS) and batch.state is BatchState.INTENDED:
-            await self._fail(batch, error.message)
+        if batch.state is BatchState.INTENDED and await self._goes_elsewhere(batch, error):
             return
-        if error.status == GONE and batch.state in AT_THE_PROVIDER:
-            await self._lose(batch)
+        is_gone = error.status == GONE and batch.state in AT_THE_PROVIDER
+        if is_gone and not self.reachability.is_of_other_account(batch) and self.reachability.is_lost(batch):
+            await self._lose(batch, "its provider has deleted its results")
             return
-        await self._poll_again(batch, max(POLL_AT_LEAST_S, error.retry_after_s or 0.0))
+        await self.reachability.report_error(batch, error)
+        await self._poll_again(batch, min(max(POLL_AT_LEAST_S, error.retry_after_s or 0.0), LONGEST_WAIT_S))
 
-    async def _poll_again(self, batch: ProviderBatch, least_s: float = POLL_AT_LEAST_S) -> None:
+    async def _goes_elsewhere(self, batch: ProviderBatch, error: ProviderError) -> bool:
+        """Give the tasks of a batch back that was not created, where it would be refused again."""
+        found = await self._thread.insist(self._store.provider_batches.find, batch.id)
+        if found is None or found.state is not BatchState.INTENDED:
+            return False  # without an answer it may be there all the same
+        now = self._now()
+        if isinstance(error, HOPELESS):
+            self.rooms.refused(batch, now, by_key=isinstance(error, AuthFailed))
+            self._report([events.refused(batch, error.message, now)])
+            await self._fail(batch, error.message, defer=True, is_reported=True)
+            return True
+        if now - self._not_accepted_since.setdefault(batch.id, now) < FULL_S:
+            return False
+        self.rooms.busy(batch, now)
+        await self._fail(batch, error.message, defer=True)
+        return True
+
+    async def _poll_again(self, batch: ProviderBatch, least_s: float = POLL_AT_LEAST_S) -> float:
+        """Returns how long this waits."""
         now = self._now()
         wait_s = min(max(POLL_SHARE * (now - batch.created_at), least_s), max(POLL_AT_MOST_S, least_s))
         await self._thread.insist(self._store.provider_batches.poll_at, batch.id, now + wait_s)
+        return wait_s
 
     async def _look_for(self, batch: ProviderBatch) -> None:
-        """Its creation was not answered: it is there, or it never came to be."""
+        """Its creation was not answered: it is there, or it never came to be.
+
+        Lists may lag behind. What was waited counts, not the time since: the clock may have been set.
+        """
         known = {
             each.remote_id for each in await self._thread.insist(self._store.provider_batches.newest, 1_000)
         }
@@ -165,11 +156,15 @@ class BatchLife:
         remote = await self._api(batch.provider).find(batch.marker, batch.rows, sent_at, known)
         if remote is not None:
             await self._submitter.created(batch, remote)
-        elif self._now() - sent_at >= LOOKED_FOR_S:
+        elif self.reachability.is_of_other_account(batch):  # there it may be
+            await self.reachability.report_other_account(batch)
+            await self._poll_again(batch)
+        elif self._looked_for_s[batch.id] >= LOOKED_FOR_S:
             why = "the provider has no such batch"
+            del self._looked_for_s[batch.id]
             await self._thread.insist(self._store.provider_batches.not_created, batch.id, why, self._now())
         else:
-            await self._poll_again(batch)
+            self._looked_for_s[batch.id] += await self._poll_again(batch)
 
     async def _look_at(self, batch: ProviderBatch) -> None:
         remote = await self._api(batch.provider).status(batch.remote_id)
@@ -191,12 +186,15 @@ class BatchLife:
             self.rooms.full(batch, self._now())
         await self._fail(batch, remote.error or "the provider rejected it", defer=remote.is_full)
 
-    async def _fail(self, batch: ProviderBatch, why: str, *, defer: bool = False) -> None:
+    async def _fail(
+        self, batch: ProviderBatch, why: str, *, defer: bool = False, is_reported: bool = False
+    ) -> None:
         await self._give_back(batch, defer=defer)
         close = partial(self._store.batch_results.failed, batch.id, why, now=self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
         self._budgets.close(batch.id)
-        self._report([events.failed(batch, why, self._now(), comes_again=defer)])
+        if not is_reported:
+            self._report([events.failed(batch, why, self._now(), comes_again=defer)])
         self.wake()
 
     async def _collect(self, batch: ProviderBatch, remote: RemoteBatch) -> None:
@@ -216,14 +214,27 @@ class BatchLife:
                 self._on_results(collected.results)
             if collected.requeued:
                 self.wake()
+        if missing := await self._missing(batch, remote):
+            if self.reachability.is_lost(batch):
+                await self._lose(batch, f"its results lack {missing:,} of {batch.rows:,} tasks")
+            else:
+                await self._poll_again(batch)
+            return
         await self._close(batch)
         try:
             await api.clean_up(remote)
         except ProviderError as error:
             log.info("a batch was not deleted: %s", error.message, extra=_fields(batch))
 
-    async def _lose(self, batch: ProviderBatch) -> None:
-        """The provider has deleted it, or its results. Its rows run live, and it may have been billed."""
+    async def _missing(self, batch: ProviderBatch, remote: RemoteBatch) -> int:
+        """How many rows have no result that should have one: the provider says that it has done them."""
+        found = await self._thread.insist(self._store.provider_batches.find, batch.id)
+        left = 0 if found is None else found.left_rows + found.released_rows
+        not_done = max(0, batch.rows - remote.done) if remote.is_cut_short else 0
+        return max(0, left - not_done)
+
+    async def _lose(self, batch: ProviderBatch, why: str) -> None:
+        """Results are gone. The rows without one run live, and may have been billed."""
         now = self._now()
         if batch.state is not BatchState.ENDED:
             await self._thread.insist(self._store.provider_batches.ended, batch.id, batch.files, now)
@@ -231,7 +242,7 @@ class BatchLife:
         async for collected in self._collector.lose(batch):
             self._settle(batch, collected.settled)
             lost_nanos += sum(row.cost_nanos or 0 for row in collected.settled)
-        self._report([events.lost(batch, lost_nanos, now)])
+        self._report([events.lost(batch, why, lost_nanos, now)])
         await self._close(batch)
 
     async def _close(self, batch: ProviderBatch) -> None:
@@ -270,11 +281,6 @@ class BatchLife:
         if now - batch.created_at >= events.LATE_S and batch.id not in self._late:
             self._late.add(batch.id)
             self._report([events.late(batch, now)])
-
-
-def key_of(batch: ProviderBatch) -> tuple[str, str]:
-    """The target that a batch is in."""
-    return batch.provider, batch.model
 
 
 def _fields(batch: ProviderBatch) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import accumulate
 
 from ...errors import ProviderError
@@ -12,13 +12,12 @@ from ...messages import media_in
 from ...providers.batch_api import BatchApi, BatchLimits, RemoteBatch
 from ...records import Task
 from ...routing.cost.budgets import BudgetRefusal
-from ..batch_budgets import BatchBudgets
 from ..event_reporter import EventReporter
 from ..store import NewBatch, PlannedRow, ProviderBatch
 from ..store_session import StoreSession
 from . import events
-from .offers import MOST_ROWS, Offered, Offers
-from .rows import BatchRowReader
+from .means import Means
+from .offers import MOST_ROWS, Offered
 
 ROW_BYTES = 4_000  # that a row has beside its prompt: parameters and schema
 AT_ONCE = 500  # tasks that are read together
@@ -30,16 +29,13 @@ class Submitter:
     def __init__(
         self,
         session: StoreSession,
-        api_of: Callable[[str], BatchApi],
-        offers: Offers,
-        reader: BatchRowReader,
-        budgets: BatchBudgets,
+        means: Means,
         reporter: EventReporter,
     ) -> None:
-        self._api = api_of
+        self._api, self._account_of = means.api_of, means.account_of
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
-        self._offers, self._reader = offers, reader
-        self._budgets, self._report = budgets, reporter.report
+        self._offers, self._reader = means.offers, means.reader
+        self._budgets, self._report = means.budgets, reporter.report
 
     async def intend(
         self, offered: Offered, target: tuple[str, str], rows: int
@@ -85,7 +81,7 @@ class Submitter:
         """Create a batch that is intended. Raises ProviderError; without an answer it is looked for later."""
         rows = await self._rendered(api, batch)
         store = self._store.provider_batches
-        await self._thread.insist(store.creating, batch.id, self._now())
+        await self._thread.insist(store.creating, batch.id, self._now(), self._account_of(batch.provider))
         try:
             remote = await api.create(batch.marker, batch.model, rows)
         except ProviderError as error:

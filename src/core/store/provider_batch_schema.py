@@ -80,6 +80,7 @@ provider_batches = Table(
     Column("cost_nanos", BigInteger, nullable=False, server_default="0"),  # booked for its rows
     Column("cancel_asked_at", Float(53)),  # by a person: the leader cancels it
     Column("late_nanos", BigInteger, nullable=False, server_default="0"),  # of `cost_nanos`: for late rows
+    Column("account", Text, nullable=False, server_default=""),  # address and key that it was created with
     Index("ix_provider_batches_state", "state"),  # those that are open
     Index("ix_provider_batches_model", "provider", "model", "id"),  # how long the last ones took
 )

@@ -65,7 +65,7 @@ class ProviderBatch:
     without it. `failed` rows came back with an error, `unanswered` ones not at all, and `late` ones were paid
     for after their task had gone on. `pulled_rows` were pulled back to live calls, whatever became of them at
     the provider. `cost_nanos` is booked for rows that came back; those without a known price are not in it.
-    `late_nanos` of it is for the `late` ones.
+    `late_nanos` of it is for the `late` ones. `account` stands for the key that it was created with.
     """
 
     id: int
@@ -96,6 +96,7 @@ class ProviderBatch:
     cost_nanos: int = 0
     cancel_asked_at: float | None = None
     late_nanos: int = 0
+    account: str = ""
 
     @property
     def can_be_cancelled(self) -> bool:

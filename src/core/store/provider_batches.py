@@ -122,6 +122,7 @@ class ProviderBatches:
             "pulled_rows": 0,
             "cost_nanos": 0,
             "late_nanos": 0,
+            "account": "",
         }
         insert = sa.insert(provider_batches).values(columns).returning(_B.id)
         return int(connection.execute(insert).scalar_one())
@@ -175,9 +176,9 @@ class ProviderBatches:
 
     # ------------------------------------------------------------ transitions
 
-    def creating(self, batch_id: int, now: float) -> None:
-        """Commit that the request which creates the batch is about to be sent."""
-        self._change(batch_id, BatchState.CREATING, create_sent_at=now)
+    def creating(self, batch_id: int, now: float, account: str = "") -> None:
+        """Commit that the request which creates the batch is about to be sent, to this account."""
+        self._change(batch_id, BatchState.CREATING, create_sent_at=now, account=account)
 
     def not_created(self, batch_id: int, why: str, next_poll_at: float) -> None:
         """The provider has no such batch, or takes none now: it may be sent again from `next_poll_at` on."""

@@ -12,14 +12,20 @@ EFFECTS: Mapping[str, str] = {
     "refused": "500, and nothing was done",
     "limited": "429, and nothing was done",
     "gone": "404, and nothing was done",
+    "forbidden": "403, and nothing was done",
     "error": "done, then 500",
     "reset": "done, then a connection reset; of results, half have been sent",
     "silence": "done, and never answered",
 }
 BATCH_FAULTS: Mapping[str, str] = {
     f"{action}_{effect}": f"{action}: {text}" for action in ACTIONS for effect, text in EFFECTS.items()
+} | {"results_cut": "results: the first half of the lines, as if they were all"}
+BEFORE: Mapping[str, str] = {
+    "refused": "server_error",
+    "limited": "rate_limit",
+    "gone": "not_found",
+    "forbidden": "forbidden",
 }
-BEFORE: Mapping[str, str] = {"refused": "server_error", "limited": "rate_limit", "gone": "not_found"}
 
 ROW_FAULTS: Mapping[str, str] = dict.fromkeys(
     (
@@ -55,12 +61,13 @@ class BatchFaultPlan:
 
     def pick(self, action: str, shares: Mapping[str, float], rng: random.Random) -> BatchFault | None:
         """The fault of a request that arrives now."""
-        for effect in EFFECTS:
+        effects = [*EFFECTS, "cut"] if action == "results" else list(EFFECTS)
+        for effect in effects:
             name = f"{action}_{effect}"
             if self._ordered[name] > 0:
                 self._ordered[name] -= 1
                 return BatchFault(name, effect)
-        for effect in EFFECTS:
+        for effect in effects:
             name = f"{action}_{effect}"
             share = shares.get(name, 0.0)
             if share and rng.random() < share:

@@ -101,6 +101,10 @@ class BatchServer:
     ) -> web.StreamResponse:
         if fault.effect == "error":
             raise Fail("server_error")
+        if fault.effect == "cut" and isinstance(response.body, bytes):
+            lines = response.body.splitlines(keepends=True)
+            response.body = b"".join(lines[: len(lines) // 2])
+            return response
         if fault.effect == "reset" and action == "results" and isinstance(response.body, bytes):
             head = {"Content-Type": response.content_type}
             begun = await begin(request, response.body, head)
