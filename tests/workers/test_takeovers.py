@@ -76,6 +76,13 @@ class Cluster:
     def ended(self, status: TaskStatus = TaskStatus.SUCCEEDED) -> int:
         return self.store.reports.task_counts(BATCH).get(status, 0)
 
+    def made(self) -> int:
+        """Attempts of tasks that have ended, but for those that were never sent."""
+        rows = [row for row, _ in self.store.result_sync.ended(BATCH)]
+        results = [stored.result for stored in self.store.result_sync.results_at(rows)]
+        attempts = [attempt for result in results for attempt in result.attempts]
+        return sum(attempt.outcome is not Outcome.CANCELLED for attempt in attempts)
+
     def until(self, true: Callable[[], bool], timeout_s: float = 60.0) -> None:
         began = time.monotonic()
         while not true():
@@ -112,12 +119,7 @@ def test_a_leader_that_is_killed_costs_no_call(postgresql_url: str, provider: Si
         cluster.until(lambda: cluster.ended() == 50)
         assert cluster.calls == 50
         assert cluster.uncertain_nanos() == 0
-        rows = [row for row, _ in cluster.store.result_sync.ended(BATCH)]
-        results = [stored.result for stored in cluster.store.result_sync.results_at(rows)]
-        made = [
-            each for result in results for each in result.attempts if each.outcome is not Outcome.CANCELLED
-        ]
-        assert len(made) == 50  # a worker with a late leader sends nothing: that attempt is cancelled
+        assert cluster.made() == 50  # a worker with a late leader sends nothing: that attempt is cancelled
 
 
 def test_a_stopped_leader_that_was_taken_over_does_no_harm(
@@ -146,12 +148,12 @@ def test_a_stopped_worker_makes_no_call_later(path: Path, provider: SimulatorPro
         cluster.until(lambda: cluster.ended() >= 8)
         cluster.workers[0].send_signal(signal.SIGSTOP)
         cluster.until(lambda: cluster.ended() == 50)
-        calls = cluster.calls
+        calls, made = cluster.calls, cluster.made()
         cluster.workers[0].send_signal(signal.SIGCONT)
         cluster.add(20, "more")
         cluster.until(lambda: cluster.ended() == 70)
         time.sleep(2 * LATENCY_S)
-        assert cluster.calls == calls + 20
+        assert 20 <= cluster.calls - calls <= cluster.made() - made  # a slow machine may lose a worker again
 
 
 def test_workers_and_leader_killed_together_lose_no_task(path: Path, provider: SimulatorProcess) -> None:
