@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
@@ -146,7 +146,7 @@ class Killed:
     booked: int = 0
     billed: int = 0
     unknown_calls: int = 0
-    states: dict[str, int] | None = None
+    states: dict[str, int] = field(default_factory=dict)
 
 
 def _kills(path: Path, kills: int) -> Table:
@@ -157,7 +157,7 @@ def _kills(path: Path, kills: int) -> Table:
     )  # fmt: skip
     seeds = []
     for provider in PROVIDERS:
-        this = Killed(provider, states={})
+        this = Killed(provider)
         with SimulatorProcess.start(simulator()) as simulated:
             while this.kills < kills:
                 seed = random.randrange(1_000_000)
@@ -177,7 +177,8 @@ def _kills(path: Path, kills: int) -> Table:
             verdict(whole, off <= this.rows),
         )  # fmt: skip
         print(f"   {this}", flush=True)
-        table.notes.append(f"{provider}: killed in the states {this.states}.")
+        states = ", ".join(f"{state}: {times}" for state, times in sorted(this.states.items()))
+        table.notes.append(f"{provider}: killed in the states {states}.")
     table.notes.append(
         f"Lives of {ROWS_KILLED} rows pinned to the provider, killed up to {KILLS_A_LIFE} times each, "
         "then run to the end: half of the kills at any moment, half right after a step. Booked and "
@@ -200,7 +201,6 @@ def _life(path: Path, simulated: SimulatorProcess, this: Killed, kills: int, see
         this.kills += 1
         state = life.query("SELECT state FROM provider_batches ORDER BY id DESC LIMIT 1")
         name = state[0][0] if state else "none"
-        assert this.states is not None
         this.states[name] = this.states.get(name, 0) + 1
     life.to_its_end()
     try:
