@@ -4,8 +4,8 @@ A thread of its own reads the signals. Python runs signal handlers in the main t
 instructions, so a blocked loop or a main thread inside C code would delay them. The handler of the operating
 system writes the number of each signal to `signal.set_wakeup_fd` at once.
 
-The loop is asyncio's. uvloop takes that descriptor for itself whenever it runs, and in a trial it saved no
-more than 2 % of the processor time of a request to the gateway and 6 % of that of a streamed chunk.
+The loop is asyncio's. uvloop takes that descriptor for itself whenever it runs, and in a trial it saved
+only 2 to 3 % of the processor time of a request to the gateway and 6 % of that of a streamed chunk.
 
 The second signal cancels the calls and stores the answers that have arrived. That has `STOP_WITHIN_S`, or no
 time while the database fails. Then `os._exit` ends the process. It waits for nothing, not even for a thread

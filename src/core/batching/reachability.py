@@ -53,7 +53,7 @@ class Reachability:
             self._report_for(provider, self._means.why_not(provider), batches)
 
     async def report_error(self, batch: ProviderBatch, error: ProviderError) -> None:
-        """Report what has to be mended by a person."""
+        """Report what only a person can mend."""
         if isinstance(error, AuthFailed):
             await self._report_once(batch, error.message)
         elif error.status == GONE and self.is_of_other_account(batch):
