@@ -171,9 +171,11 @@ def _stop_listener(
 
     def last_words() -> tuple[int, str]:
         lost, in_flight = orchestrator.unstored_answers, orchestrator.in_flight
-        text = f"ended at once: {lost:,} paid answers are lost" if lost else "ended at once"
+        text = "ended at once"
+        if lost:
+            text += f": {plural(lost, 'paid answer is', 'paid answers are')} lost"
         if in_flight:
-            text += f", {in_flight:,} running calls may be billed"
+            text += f", {plural(in_flight, 'running call')} may be billed"
         rerun = "; the next run repeats these tasks" if lost or in_flight else ""
         return (STORE_UNAVAILABLE if lost else EXIT_STOPPED), f"{text}{rerun}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import time
@@ -89,15 +90,21 @@ def settled_calls(simulator: SimulatorProcess, script: Script) -> int:
     return made
 
 
+def paid_and_lost(text: str) -> int:
+    """The answers that the last words call lost, and the running calls that they say may be billed."""
+    numbers = re.findall(r"([\d,]+) (?:paid answers? (?:is|are) lost|running calls? may be billed)", text)
+    return sum(int(number.replace(",", "")) for number in numbers)
+
+
 def test_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
     tmp_path: Path, disk: Disk, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
         until_rows(tmp_path, 40, script)
         disk.fill()
-        before = calls(openai)
         script.wait_for("placing paused: ")
-        assert settled_calls(openai, script) - before <= 2 * SLOTS, "those in flight, and those of a moment"
+        before = calls(openai)
+        assert settled_calls(openai, script) - before <= SLOTS, "those on their way when placing paused"
         assert "not stored yet" in script.err and "full" in script.err
         disk.free()
         assert script.wait() == 0, script.err
@@ -121,12 +128,12 @@ def test_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_what_is_
         script.interrupt()
         assert script.wait() == 3, script.err
         assert time.monotonic() - began_at < AT_ONCE_S
-    assert "paid answers are lost" in script.err and "Traceback" not in script.err
+    assert paid_and_lost(script.err) > 0 and "Traceback" not in script.err
     disk.free()
     rerun = run_script(*RUN, cwd=tmp_path, env=env)
     assert rerun.process.returncode == 0, rerun.err
     paid_again = calls(openai) - len(TASKS)
-    assert 0 <= paid_again <= 2 * SLOTS, "those in flight when the disk was full, and those of one commit"
+    assert 0 <= paid_again <= paid_and_lost(script.err), "no more than what was said to be lost or running"
     assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {task["id"] for task in TASKS}
 
 
@@ -145,7 +152,7 @@ def test_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_sqlite
             lost = 3 if script.wait() == 3 else 1  # the store may be held before or after the last answer
             assert script.process.returncode == lost, script.err
             assert time.monotonic() - began_at < AT_ONCE_S
-    assert ("paid answers are lost" in script.err) == (lost == 3), script.err
+    assert bool(re.search("paid answers? (is|are) lost", script.err)) == (lost == 3), script.err
 
 
 def test_deleting_the_database_ends_the_run_and_keeps_the_results(

@@ -325,12 +325,12 @@ def test_an_error_stands_beside_its_field_which_keeps_its_text(served: Served, t
     page.goto(f"{served.url}/new")
     page.locator("[name=prompt]").fill("Why?")
     page.get_by_label("Max tokens").fill("many")
-    page.get_by_role("button", name="Submit").click()
+    follow(page.get_by_role("button", name="Submit"))
     field = page.locator("[name=max_tokens]")
     assert field.get_attribute("aria-invalid") == "true"
     described_by = page.locator(f"#{field.get_attribute('aria-describedby')}")
     assert "must be a whole number, not 'many'" in described_by.inner_text()
-    assert page.evaluate("document.activeElement.name") == "max_tokens"
+    page.wait_for_function("document.activeElement.name === 'max_tokens'")  # set when the page is first drawn
     assert page.locator("[name=prompt]").input_value() == "Why?"
 
 
