@@ -11,8 +11,8 @@ from ..core.rejects import RejectsFile
 from ..core.results import ResultsFile
 from ..core.store import AddReport
 from ..errors import InputError, StoreError
-from ..formatting import plural, shortened
-from ..records import OPEN_STATUSES, Task
+from ..formatting import money, plural, shortened
+from ..records import OPEN_STATUSES, Task, TaskStatus
 from .batch import Batch, lines_of
 from .progress_counts import ProgressCounts
 from .read_progress import ReadProgress
@@ -72,8 +72,26 @@ def store_tasks(
     for line in _update_lines(report) if updates else _report_lines(report):
         session.note(line)
     if not report.added + report.existing + report.replaced + report.changed_count:
-        raise InputError(f"{batch.source}: no usable tasks: {why_none(rejected.count)}")
+        why = why_none(rejected.count)
+        raise InputError(f"{batch.source}: no usable tasks: {why}{_at_providers(session, batch.name)}")
     return NotStored(rejected.count, 0 if updates else report.changed_count)
+
+
+def _at_providers(session: Session, batch: str) -> str:
+    """What earlier runs have left in batches at providers, and how to collect it; empty: nothing."""
+    found = session.store.provider_batch_lists.extras(batch)
+    if not found.open:
+        return ""
+    tasks = session.store.reports.task_counts(batch)[TaskStatus.BATCHED]
+    number, called = sum(found.open.values()), session.setup.called
+    there = f"{plural(tasks, 'task')} in {plural(number, 'batch', 'batches')} at {' and '.join(found.open)}"
+    providers = session.setup.settings.providers
+    missing = [f"{name}: {providers[name].why_not_configured}" for name in found.open if name not in called]
+    if missing:
+        remedy = f"to collect the answers, configure the provider ({'; '.join(missing)}) and run this again"
+    else:
+        remedy = "a server, or this command with a usable file, collects the answers"
+    return f"; earlier runs left {there}, for up to {money(found.reserved_nanos)}: {remedy}"
 
 
 def why_none(rejected: int) -> str:

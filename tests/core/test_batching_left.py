@@ -100,6 +100,31 @@ def test_a_batch_whose_provider_has_no_key_any_more_waits_for_one(
     assert [batch["state"] for batch in batches_of(tmp_path)] == ["collected"]
 
 
+def test_a_run_that_can_do_nothing_without_a_key_names_the_batches_that_wait_for_it(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    env = live_environment(simulator.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", rows(ROWS, providers=["openai"]))
+    with Script(*COMMAND, cwd=tmp_path, env=env) as running:
+        wait_until_submitted(tmp_path, running)
+        running.kill()
+    without = run_script(*COMMAND, cwd=tmp_path, env=live_environment(simulator.base_urls, only=["gemini"]))
+    assert without.process.returncode == 2
+    assert "no usable tasks: all 40 lines were rejected; earlier runs left 40 tasks in 1 batch at openai" in (
+        without.err
+    )
+    assert "configure the provider (openai: no key in OPENAI_API_KEY) and run this again" in without.err
+    (tmp_path / "tasks.jsonl").write_text("no row\n")
+    unusable = run_script(*COMMAND, cwd=tmp_path, env=env)
+    assert "its only line was rejected; earlier runs left 40 tasks in 1 batch at openai" in unusable.err
+    assert "a server, or this command with a usable file, collects the answers" in unusable.err
+    simulator.batch_clock(advance_s=40_000.0)
+    write_rows(tmp_path / "tasks.jsonl", rows(ROWS, providers=["openai"]))
+    done = run_script(*COMMAND, cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    answered_once(tmp_path, ROWS)
+
+
 def test_a_budget_that_pays_for_some_rows_only_sends_those_and_says_so_once(tmp_path: Path) -> None:
     with SimulatorProcess.start(takes(40_000.0)) as simulator:
         write_rows(tmp_path / "tasks.jsonl", rows(240))
