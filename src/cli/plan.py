@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.batching.foresee import foresee
+from ..core.batching.offers import Offers, Tokens, mean_max_tokens
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions
 from ..core.planning import RECORDS_S, last_start_s, make_plan
@@ -25,6 +26,11 @@ from .plan_text import SPARE_PLAN_COLUMNS, plan_lines, plan_table
 from .plan_text import as_json as plan_as_json
 from .session import Options, PoolOptions, Session, note_start, prepare, refuse_without_key, session
 from .store_tasks import why_none
+
+if TYPE_CHECKING:
+    from ..core.forecast import Forecast
+    from ..core.store import DeferredGroup
+    from ..routing.routes import Option
 
 BAD_LINES_SHOWN = 5
 SLOW_FROM = 5_000  # tasks whose plan takes a noticeable time
@@ -101,8 +107,17 @@ def plan_sample(
         pool = replace(pool, estimates=learned_limits(session, "estimates"))
         balancer, turnarounds = pool.balancer(now), store.provider_batches.turnarounds
         assume_ample_limits(balancer)
-        batches = foresee(sample.kept, sample.count / len(sample.kept), balancer, turnarounds, now)
+        offers = Offers(balancer, partial(_expected, forecast))
+        batches = foresee(sample.kept, sample.count / len(sample.kept), offers, turnarounds, now)
     return replace(planned, substitutions=renamed, agents=dict(sample.agents), batches=batches)
+
+
+def _expected(forecast: Forecast, group: DeferredGroup, like: Task, option: Option) -> Tokens:
+    """As the plan of live calls expects them, so that the prices of both ways can be compared."""
+    provider, most = option.provider.name, max(1.0, mean_max_tokens(group, option))
+    output = forecast.output_tokens(like, provider, option.model.name, round(most))
+    prompt = forecast.prompt_tokens(like, provider, group.text_chars / group.rows)
+    return Tokens(prompt, max(1.0, min(output, most)))
 
 
 def learned_limits(session: Session, what: str = "groups") -> dict[str, dict[str, Any]]:

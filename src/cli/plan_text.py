@@ -81,10 +81,14 @@ def _batches(plan: Plan) -> Iterator[str]:
         return
     where = ", ".join(f"{rows:,} at {model}" for model, rows in found.models.items())
     live = f", {found.live_tasks:,} live" if found.live_tasks else ""
-    cost = money(found.expected_nanos(plan.expected_nanos))
+    in_batches = found.expected_nanos(plan.expected_nanos)
+    is_less = in_batches < plan.expected_nanos or plan.unknown_prices
+    cost = money(in_batches)
     if (between := found.range_nanos(plan.expected_nanos)) is not None:
-        cost += f", {money(between[0])} to {money(between[1])},"
-    yield f"in batches: about {cost} instead ({where}{live})"
+        cost += f", {money(between[0])} to {money(between[1])}"
+    cost += "," if between is not None or not is_less else ""
+    instead = "instead" if is_less else "which is no less than live calls cost"
+    yield f"in batches: about {cost} {instead} ({where}{live})"
     low, high = rough_duration(found.p10_s), rough_duration(found.p90_s)
     known = "as assumed" if found.is_assumed else "as recorded"
     yield f"in batches: all have ended after {low} to {high}, {known}"

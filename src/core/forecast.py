@@ -1,8 +1,8 @@
 """Predicts the latency and tokens of calls from recorded ones: the `service` of a run in virtual time.
 
 Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
-task type), (provider, model), the task type at any provider, the provider, all calls. Without any record the
-assumptions below apply, and the plan says so. Tokens per character are taken from the newest prompts.
+task type), (provider, model), the task type at any provider, the provider, all calls. Without any record
+`usual_output` and the assumptions below apply, and the plan says so. Tokens per character are taken from the newest prompts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ServerError
-from ..records import Completion, FinishReason, Placement, Usage
-from ..routing.limits.estimator import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
+from ..records import Completion, FinishReason, Placement, Task, Usage
+from ..routing.limits.estimator import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE, usual_output
 from ..routing.simulation import Answer
 from ..settings import ProviderConfig
 from .store import CallSums, PromptSize, Store
@@ -23,8 +23,6 @@ from .store import CallSums, PromptSize, Store
 # Without a record: a typical chat model.
 ASSUMED_FIRST_TOKEN_S = 0.8
 ASSUMED_PER_TOKEN_S = 0.012
-ASSUMED_OUTPUT_SHARE = 0.35  # of max_tokens
-ASSUMED_REASONING_SHARE = 0.05  # of max_tokens, before one of several labels
 LATENCY_SIGMA = 0.35  # of single calls around their mean, log-normal
 FRAME_TOKENS = TOKENS_PER_MESSAGE / 2  # that a message needs beside its text
 ENOUGH = 5  # recorded answers before they count
@@ -104,17 +102,25 @@ class Forecast:
 
     def usage(self, placement: Placement, output_share: float = 1.0) -> Usage:
         """The expected tokens of a call; `output_share` scales its answer."""
-        task = placement.task
-        found = self.record(placement.provider, placement.model, task.task_type)
-        expected = found.output_tokens if found else _assumed_output(placement)
+        task, provider, max_tokens = placement.task, placement.provider, placement.max_tokens
+        expected = self.output_tokens(task, provider, placement.model, max_tokens)
+        output = max(1, min(round(expected * output_share), max_tokens))
+        return Usage(self.prompt_tokens(task, provider, task.text_chars), output_tokens=output)
+
+    def output_tokens(self, task: Task, provider: str, model: str, max_tokens: int) -> float:
+        """Of the answer that this model is expected to give."""
         if task.id in self._long:
-            expected = placement.max_tokens
-        output = max(1, min(round(expected * output_share), placement.max_tokens))
-        per_char = self._tokens_per_char.get(placement.provider, 1.0 / CHARS_PER_TOKEN)
-        prompt = math.ceil(task.text_chars * per_char + FRAME_TOKENS * len(task.messages))
-        if task.media and placement.provider in self._providers:
-            prompt += sum(map(self._providers[placement.provider].api.media_tokens, task.media))
-        return Usage(input_tokens=prompt, output_tokens=output)
+            return max_tokens
+        found = self.record(provider, model, task.task_type)
+        return found.output_tokens if found else usual_output(max_tokens, task.choice_bytes)
+
+    def prompt_tokens(self, task: Task, provider: str, chars: float) -> int:
+        """Of the task's prompt, if its text has so many characters."""
+        per_char = self._tokens_per_char.get(provider, 1.0 / CHARS_PER_TOKEN)
+        prompt = math.ceil(chars * per_char + FRAME_TOKENS * len(task.messages))
+        if task.media and provider in self._providers:
+            prompt += sum(map(self._providers[provider].api.media_tokens, task.media))
+        return prompt
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
         """The latency of a call in seconds, and its answer."""
@@ -128,13 +134,6 @@ class Forecast:
         if self._failures and found and self._random.random() > found.success:
             return mean_s * spread, ServerError("predicted failure", provider=placement.provider, status=500)
         return mean_s * spread, Completion("", FinishReason.STOP, usage, placement.model)
-
-
-def _assumed_output(placement: Placement) -> float:
-    """The tokens of an answer without a record: a label is short, and reasoning may come before it."""
-    if label_bytes := placement.task.choice_bytes:
-        return label_bytes / CHARS_PER_TOKEN + ASSUMED_REASONING_SHARE * placement.max_tokens
-    return ASSUMED_OUTPUT_SHARE * placement.max_tokens
 
 
 def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:

@@ -65,10 +65,10 @@ class BatchForecast:
 
 
 def foresee(
-    tasks: Iterable[Task], scale: float, balancer: ProviderLoadBalancer, turnarounds: Turnarounds, now: float
+    tasks: Iterable[Task], scale: float, offers: Offers, turnarounds: Turnarounds, now: float
 ) -> BatchForecast | None:
     """What the choice would do with `scale` times these tasks now; None where all of it goes live."""
-    offers, alike = Offers(balancer), _alike(tasks)
+    alike, balancer = _alike(tasks), offers.balancer
     groups, offered = _offered(alike, scale, offers, now)
     waiting = [each.waiting for each in offered]
     keys = sorted({offer.target for each in waiting for offer in each.offers})

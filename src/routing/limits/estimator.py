@@ -18,11 +18,22 @@ from .group import Need
 CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and the estimate until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators
 SAFETY = 1.1  # an estimate that is too low by this much overruns no limit
-USUAL_OUTPUT = 0.3  # of max_tokens, on average, while nothing is known
+USUAL_OUTPUT = 0.35  # of max_tokens, on average, while nothing is known
+USUAL_REASONING = 0.05  # of max_tokens, before one of several labels
 _ENOUGH = 20
 _KEEP = 128
 _REFRESH = 16
 _WEIGHT = 0.1  # of the newest observation
+
+
+def usual_output(max_tokens: int, choice_bytes: int) -> float:
+    """Tokens of an answer on average while nothing is known. `choice_bytes`: the longest label; 0: any text.
+
+    A label is short, and reasoning may come before it.
+    """
+    if choice_bytes:
+        return min(max_tokens, choice_bytes / CHARS_PER_TOKEN + USUAL_REASONING * max_tokens)
+    return USUAL_OUTPUT * max_tokens
 
 
 class Outputs:
@@ -102,10 +113,10 @@ class Estimator:
         p90 = self._own.p90 or self._of_all.p90
         return max_tokens if p90 is None or p90 > max_tokens else p90
 
-    def mean_output(self, max_tokens: int) -> float:
-        """Tokens of an answer on average."""
+    def mean_output(self, max_tokens: int, choice_bytes: int = 0) -> float:
+        """Tokens of an answer on average. `choice_bytes` as in `usual_output`."""
         known = self._known
-        return USUAL_OUTPUT * max_tokens if known is None else known.mean(max_tokens)
+        return usual_output(max_tokens, choice_bytes) if known is None else known.mean(max_tokens)
 
     def output_spread(self, max_tokens: int) -> tuple[float, int] | None:
         """What `Outputs.spread` says of the answers that `mean_output` rests on; None without any."""
