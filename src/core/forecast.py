@@ -2,7 +2,8 @@
 
 Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
 task type), (provider, model), the task type at any provider, the provider, all calls. Without any record
-`usual_output` and the assumptions below apply, and the plan says so. Tokens per character are taken from the newest prompts.
+`usual_output` and the assumptions below apply, and the plan says so. Tokens per character are taken from the
+newest prompts.
 """
 
 from __future__ import annotations

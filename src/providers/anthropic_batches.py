@@ -12,7 +12,7 @@ from ..records import CompletionRequest
 from . import values
 from .api_formats import API_FORMATS
 from .batch_adapter import (
-    LISTED_BEFORE_S,
+    CLOCKS_DIFFER_S,
     TRANSFER_S,
     BatchAdapter,
     number_of,
@@ -20,7 +20,7 @@ from .batch_adapter import (
     seconds_of,
     to_bytes,
 )
-from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer
+from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer, Search
 from .prompts import Json
 
 _PATH = "/v1/messages/batches"
@@ -60,24 +60,22 @@ class AnthropicBatches(BatchAdapter):
         content = b'{"requests":[' + b"".join(rows).removesuffix(b",") + b"]}"
         return _read(await self._adapter.send_json("POST", _PATH, content, timeout_s=TRANSFER_S))
 
-    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> RemoteBatch | None:
-        """Among the batches since then, the one whose rows have the marker.
+    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> Search:
+        """Among the batches of that time, the one whose rows have the marker.
 
-        The ids of rows are shown when a batch has ended. Before that, the one that was created next after
-        `since` with as many rows, and is not `known`, is taken for it; if another program has created it, its
-        results name no row of ours.
+        The ids of rows are shown when a batch has ended. Before that, one with as many rows may be another
+        program's, which must not be cancelled.
         """
-        likely: RemoteBatch | None = None
-        async with aclosing(self._listed(since - LISTED_BEFORE_S)) as listed:
+        is_undecided = False
+        async with aclosing(self._listed(since - CLOCKS_DIFFER_S)) as listed:
             async for each in listed:
-                if each.rows != rows or each.id in known:
+                if each.rows != rows or each.id in known or each.created_at > since + CLOCKS_DIFFER_S:
                     continue
-                if each.state is RemoteState.ENDED:
-                    if await self._has(each, marker):
-                        return each
-                elif likely is None or each.created_at >= since:
-                    likely = each  # the newest come first, so this one is nearer to it
-        return likely
+                if each.state is not RemoteState.ENDED:
+                    is_undecided = True
+                elif await self._has(each, marker):
+                    return Search(each)
+        return Search(is_undecided=is_undecided)
 
     async def _listed(self, since: float) -> AsyncGenerator[RemoteBatch, None]:
         """Batches that were created since then, the newest first."""

@@ -21,7 +21,7 @@ from .sdk_adapter import SdkAdapter
 
 EXCHANGE_S = 60.0  # for an exchange without a file
 TRANSFER_S = 1_800.0  # for one with a file of up to 256 MB
-LISTED_BEFORE_S = 2 * 86_400.0  # the provider's clock may differ from ours by that much
+CLOCKS_DIFFER_S = 2 * 86_400.0  # the provider's clock may differ from ours by that much
 RESULTS_BYTES = 4_000_000_000  # of all answers of a batch
 _ENDED = frozenset({400, 404, 409})  # answers to the cancellation of a batch that has ended, or is gone
 

@@ -49,6 +49,16 @@ class RemoteBatch:
     is_cut_short: bool = False  # it expired or was cancelled: rows that were not done may have no result
 
 
+class Search(NamedTuple):
+    """What a provider has for a marker: its batch, or none so far.
+
+    `is_undecided`: batches are running that may be it, and show their marker only when they have ended.
+    """
+
+    batch: RemoteBatch | None = None
+    is_undecided: bool = False
+
+
 class RenderedRow(NamedTuple):
     """A row as it is sent. `warnings` name what the API can't take."""
 
@@ -87,8 +97,8 @@ class BatchApi(Protocol):
     async def create(self, marker: str, model: str, rows: Sequence[bytes]) -> RemoteBatch:
         """Create a batch of rendered rows for one model, within `limits`."""
 
-    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> RemoteBatch | None:
-        """The batch with this marker, if its creation reached the provider.
+    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> Search:
+        """Look for the batch with this marker, whose creation may have reached the provider.
 
         `since`: when it was sent, epoch seconds. `known`: ids of other batches of ours.
         """

@@ -15,7 +15,7 @@ from ..records import CompletionRequest
 from . import values
 from .api_formats import API_FORMATS
 from .batch_adapter import (
-    LISTED_BEFORE_S,
+    CLOCKS_DIFFER_S,
     TRANSFER_S,
     BatchAdapter,
     number_of,
@@ -23,7 +23,7 @@ from .batch_adapter import (
     seconds_of,
     to_bytes,
 )
-from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer
+from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer, Search
 from .prompts import Json
 
 _STATES = {
@@ -60,7 +60,7 @@ class GeminiBatches(BatchAdapter):
         path = f"models/{quote(model)}:batchGenerateContent"
         return _read(await self._adapter.send_json("POST", path, content, timeout_s=TRANSFER_S))
 
-    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> RemoteBatch | None:
+    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> Search:
         """By its display name, among the batches since then."""
         token = ""
         while True:
@@ -68,10 +68,10 @@ class GeminiBatches(BatchAdapter):
             found = [values.mapping(each) for each in values.sequence(page.get("operations"))]
             for each in found:
                 if values.mapping(each.get("metadata")).get("displayName") == marker:
-                    return _read(each)
+                    return Search(_read(each))
             next_token = values.text(page.get("nextPageToken"))
-            if not next_token or not found or _read(found[-1]).created_at < since - LISTED_BEFORE_S:
-                return None
+            if not next_token or not found or _read(found[-1]).created_at < since - CLOCKS_DIFFER_S:
+                return Search()
             token = f"&pageToken={quote(next_token)}"
 
     async def _large(self, path: str) -> Json:

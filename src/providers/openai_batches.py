@@ -13,14 +13,14 @@ from ..records import CompletionRequest
 from . import values
 from .api_formats import API_FORMATS
 from .batch_adapter import (
-    LISTED_BEFORE_S,
+    CLOCKS_DIFFER_S,
     TRANSFER_S,
     BatchAdapter,
     number_of,
     row_id,
     to_bytes,
 )
-from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer
+from .batch_api import BatchLimits, RemoteBatch, RemoteState, RenderedRow, RowAnswer, Search
 from .openai_adapter import OpenAIAdapter
 from .prompts import Json
 
@@ -73,7 +73,7 @@ class OpenAIBatches(BatchAdapter):
         }
         return _read(await self._exchange("POST", "/batches", to_bytes(order)))
 
-    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> RemoteBatch | None:
+    async def find(self, marker: str, rows: int, since: float, known: Collection[str]) -> Search:
         """By its metadata, among the batches since then."""
         after = ""
         while True:
@@ -82,9 +82,9 @@ class OpenAIBatches(BatchAdapter):
             found = [values.mapping(each) for each in values.sequence(page.get("data"))]
             for each in found:
                 if values.mapping(each.get("metadata")).get("marker") == marker:
-                    return _read(each)
-            if not page.get("has_more") or not found or _created_at(found[-1]) < since - LISTED_BEFORE_S:
-                return None
+                    return Search(_read(each))
+            if not page.get("has_more") or not found or _created_at(found[-1]) < since - CLOCKS_DIFFER_S:
+                return Search()
             after = f"&after={values.text(found[-1].get('id'))}"
 
     async def status(self, id: str) -> RemoteBatch:

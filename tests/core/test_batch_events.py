@@ -37,6 +37,13 @@ DONE = replace(
             "late, after 4 h: 300 tasks wait for it, and go live in time if need be",
         ),
         (
+            events.undecided(BATCH, NOW),
+            "batch_undecided",
+            "warning",
+            "its creation was not answered, and a batch of 300 tasks is running there, which shows at its "
+            "end whether it is this one; until then none is sent again, and all go live in time if need be",
+        ),
+        (
             events.recalled(BATCH, NOW),
             "batch_late",
             "warning",

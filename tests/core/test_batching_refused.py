@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.core.store import Store
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, run_script, write_rows
 
+from ..simulator.batches import messages
 from .test_batching import ROWS, answered_once, batches_of, billed, rows, simulator_of, within
 
 COMMAND = ("run", "tasks.jsonl", "-o", "out.jsonl", "--within", "24h", "--yes")
@@ -111,3 +116,36 @@ def test_a_batch_of_another_account_is_kept_for_its_key(
         assert done.process.returncode == 0, done.err
         answered_once(tmp_path, 120)
         assert (simulator.stats()["openai"]["batches"]["created"], calls(simulator)) == (1, 0)
+
+
+def of_another_program(simulator: SimulatorProcess, path: str, body: object = None) -> dict[str, Any]:
+    """What Anthropic answers to a program that uses its batches too."""
+    url = f"{simulator.base_urls['anthropic']}/v1/messages/batches{path}"
+    headers = {"x-api-key": "of-another-program", "content-type": "application/json"}
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a simulator of ours
+        return dict(json.load(answer))
+
+
+def test_a_running_batch_of_another_program_is_neither_taken_nor_cancelled(tmp_path: Path) -> None:
+    """Anthropic shows what is in a batch when it has ended. A creation of ours was not answered."""
+    first = rows(120, providers=["anthropic"])
+    second = [{**row, "id": f"r{120 + n}", "tier": "economy"} for n, row in enumerate(first)]
+    with SimulatorProcess.start(simulator_of() | {"batch_clock_factor": 0}) as simulator:
+        theirs = of_another_program(simulator, "", {"requests": messages(120)})
+        simulator.batch_fault("anthropic", "create_refused")
+        write_rows(tmp_path / "tasks.jsonl", first + second)
+        with Script(*COMMAND, cwd=tmp_path, env=live_environment(simulator.base_urls)) as running:
+            running.wait_for("batch 1 at anthropic: its creation was not answered")
+            while [each["state"] for each in batches_of(tmp_path)] != ["creating", "submitted"]:
+                running.pause()
+            with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
+                name = store.reports.batches()[0].name
+                store.admin.cancel(name, now=time.time())
+            while simulator.stats()["anthropic"]["batches"]["requests"].get("cancel", 0) < 1:
+                running.pause()
+            running.interrupt()
+            running.wait(60)
+        shown = of_another_program(simulator, f"/{theirs['id']}")
+        assert shown["cancel_initiated_at"] is None, "only the second one of ours is cancelled"
+    assert running.err.count("its creation was not answered") == 1

@@ -155,21 +155,33 @@ async def test_a_batch_is_found_again_where_its_creation_was_not_answered(
     with pytest.raises(ProviderError):
         await provider.create(*requests_of(provider.api), marker=marker)
     since = (await asyncio.to_thread(patched.batch_clock))["now"]
-    found = await provider.batches.find(marker, len(requests_of(provider.api)), since, ())
-    assert found is not None
-    ended = await provider.ended(found, patched)
-    answers = await provider.answers(ended, marker)
+    running, undecided = await provider.batches.find(marker, len(requests_of(provider.api)), since, ())
+    assert undecided is (provider.api == "anthropic") is (running is None), "it shows ids at the end"
+    await asyncio.to_thread(patched.batch_clock, advance_s=2 * TAKES_S)
+    found, undecided = await provider.batches.find(marker, len(requests_of(provider.api)), since, ())
+    assert found is not None and not undecided
+    assert running is None or running.id == found.id
+    answers = await provider.answers(found, marker)
     assert len(answers) == len(requests_of(provider.api))
-    again = await provider.batches.find(marker, len(requests_of(provider.api)), since, ())
-    assert again is not None
-    assert again.id == found.id
 
 
 async def test_a_batch_that_never_arrived_is_not_found(provider: Provider, patched: SimulatorProcess) -> None:
     await asyncio.to_thread(patched.batch_fault, provider.api, "create_refused")
     with pytest.raises(ServerError):
         await provider.create(*[ask(provider.api)] * 17, marker="never0000")
-    assert await provider.batches.find("never0000", 17, 0.0, ()) is None
+    since = (await asyncio.to_thread(patched.batch_clock))["now"]
+    assert await provider.batches.find("never0000", 17, since, ()) == (None, False)
+
+
+async def test_a_running_batch_of_another_program_is_not_taken_for_ours(
+    provider: Provider, simulator: SimulatorProcess
+) -> None:
+    since = (await asyncio.to_thread(simulator.batch_clock))["now"]
+    theirs = await provider.create(*[ask(provider.api)] * 13, marker="theirs013")
+    found, _ = await provider.batches.find("ours00013", 13, since, ())
+    assert found is None
+    await provider.ended(theirs, simulator)
+    assert await provider.batches.find("ours00013", 13, since, ()) == (None, False)
 
 
 async def test_a_cancelled_batch_ends_and_rows_that_were_not_done_say_so(

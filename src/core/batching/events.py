@@ -25,6 +25,15 @@ def late(batch: ProviderBatch, now: float) -> Event:
     )
 
 
+def undecided(batch: ProviderBatch, now: float) -> Event:
+    """Its creation was not answered, and batches are running that may be it."""
+    text = (
+        f"its creation was not answered, and a batch of {_tasks(batch.rows)} is running there, which shows "
+        "at its end whether it is this one; until then none is sent again, and all go live in time if need be"
+    )
+    return _event(batch, now, "batch_undecided", text, "warning")
+
+
 def recalled(batch: ProviderBatch, now: float) -> Event:
     """It is cancelled before the deadline of its tasks."""
     left = f"{_tasks(batch.left_rows)} go live, for up to {money(batch.reserved_nanos)} more"

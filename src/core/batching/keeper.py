@@ -99,14 +99,13 @@ class BatchKeeper:
             self._steps[batch.id] = asyncio.create_task(self._step(batch, step))
 
     async def _step(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:
-        """One creation at a time: where two were not answered, they could be taken for each other."""
+        """One creation at a time, and none while an earlier one that was not answered is looked for."""
         if batch.state is not BatchState.INTENDED:
             await self._in_turn(batch, step)
             return
         async with self._creating[batch.provider]:
             batches = await self._thread.insist(self._store.provider_batches.open)
-            looked_for = (each for each in batches if each.state is BatchState.CREATING)
-            if all(each.provider != batch.provider for each in looked_for):
+            if not any(each.provider == batch.provider and self._life.is_sought(each) for each in batches):
                 await self._in_turn(batch, step)
 
     async def _in_turn(self, batch: ProviderBatch, step: Callable[[ProviderBatch], Awaitable[None]]) -> None:

@@ -58,6 +58,7 @@ class BatchLife:
         self._collecting = 0
         self._late: set[int] = set()  # batches that were reported as late
         self._looked_for_s: dict[int, float] = defaultdict(float)  # by the number of the batch
+        self._undecided: set[int] = set()
         self._not_accepted_since: dict[int, float] = {}
         self.rooms, self.reachability = Rooms(), Reachability(session, means, reporter)
         self.intend = self._submitter.intend
@@ -153,9 +154,12 @@ class BatchLife:
             each.remote_id for each in await self._thread.insist(self._store.provider_batches.newest, 1_000)
         }
         sent_at = batch.create_sent_at or batch.created_at
-        remote = await self._api(batch.provider).find(batch.marker, batch.rows, sent_at, known)
-        if remote is not None:
-            await self._submitter.created(batch, remote)
+        found = await self._api(batch.provider).find(batch.marker, batch.rows, sent_at, known)
+        if found.batch is not None:
+            await self._submitter.created(batch, found.batch)
+        elif found.is_undecided:
+            self._tell_undecided(batch)
+            self._looked_for_s[batch.id] += await self._poll_again(batch)
         elif self.reachability.is_of_other_account(batch):  # there it may be
             await self.reachability.report_other_account(batch)
             await self._poll_again(batch)
@@ -274,6 +278,16 @@ class BatchLife:
         """So many of its tasks go live without it."""
         self._report([events.pulled_back(batch, pulled, self._now())])
         self.wake()
+
+    def is_sought(self, batch: ProviderBatch) -> bool:
+        """Whether its creation is unanswered, and it is not known yet whether the next look decides that."""
+        return batch.state is BatchState.CREATING and batch.id not in self._undecided
+
+    def _tell_undecided(self, batch: ProviderBatch) -> None:
+        """Report once that a batch may be one of those that are running."""
+        if batch.id not in self._undecided:
+            self._undecided.add(batch.id)
+            self._report([events.undecided(batch, self._now())])
 
     def _tell_if_late(self, batch: ProviderBatch) -> None:
         """Report once that a batch takes unusually long."""
