@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tomllib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,15 @@ from .addresses import without_secrets
 from .errors import ConfigError, hint, nearest, unreadable
 from .package import RESOURCES
 from .private import read_private
-from .setting_types import known_keys, looks_like_key
+from .setting_types import base_url_of, known_keys, looks_like_key
 from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
+from .toml_text import parse_toml
 
 DEFAULTS_FILE = RESOURCES / "orchestrator.toml"
 CONFIG = "ORCHESTRATOR_CONFIG"
 GATEWAY_PORT = "ORCHESTRATOR_GATEWAY_PORT"
 OF_FILE = "_FILE"  # OPENAI_API_KEY_FILE names a file that holds OPENAI_API_KEY
+_OF_PYDANTIC = re.compile(r"^Value error, |^(Input should be)")
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
 MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
@@ -131,7 +133,7 @@ def read_environment(dotenv: Path | None = None) -> Environment:
     file = dotenv or Path.cwd() / ".env"
     try:
         content = b"" if file.is_dir() or not file.exists() else file.read_bytes()
-        found = dotenv_values(stream=io.StringIO(content.decode()), interpolate=False)
+        found = dotenv_values(stream=io.StringIO(content.decode("utf-8-sig")), interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         reason = unreadable(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(reason, where=str(file)) from error
@@ -157,14 +159,22 @@ def port_in(environ: Mapping[str, str], name: str) -> int | None:
 def provider_access(settings: Settings, environ: Mapping[str, str]) -> dict[str, ProviderAccess]:
     """Each provider with its base URL and key as the environment gives them.
 
-    Raises ConfigError for a file with a key that can't be read, or that others can.
+    Raises ConfigError for a file with a key that can't be read, or that others can, and for a key or an
+    address that no request can carry.
     """
     access: dict[str, ProviderAccess] = {}
     for name, config in settings.providers.items():
         key, found = _key_of(config, environ)
-        base_url = (environ.get(config.base_url_env, "") if config.base_url_env else "") or config.base_url
-        access[name] = ProviderAccess(name, config, base_url.rstrip("/"), SecretStr(key), found)
+        access[name] = ProviderAccess(name, config, _address_of(config, environ), SecretStr(key), found)
     return access
+
+
+def _address_of(config: ProviderConfig, environ: Mapping[str, str]) -> str:
+    given = environ.get(config.base_url_env, "").strip() if config.base_url_env else ""
+    try:
+        return base_url_of(given) if given else config.base_url
+    except ValueError as error:
+        raise ConfigError(str(error), where=config.base_url_env) from None
 
 
 def _key_of(config: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, str]:
@@ -178,6 +188,7 @@ def _key_of(config: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, st
         if key and file:
             raise ConfigError(f"{variable} and {variable}{OF_FILE} are both set; unset one of them")
         if key:
+            _check_key(key, variable)
             return key, f"{variable} ({'.env' if of_file(variable) else 'environment'})"
         if file:
             return _key_in(Path(file)), f"{variable} ({file})"
@@ -189,9 +200,14 @@ def _key_in(path: Path) -> str:
         key = read_private(path).decode().strip()
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8 text", where=str(path)) from error
-    if not key.isprintable() or not key:
-        raise ConfigError("must hold a key on one line, and nothing else", where=str(path))
+    _check_key(key, str(path))
     return key
+
+
+def _check_key(key: str, where: str) -> None:
+    """A header has to carry it: anything else would fail in each call."""
+    if not (key and key.isascii() and key.isprintable()):
+        raise ConfigError("must hold a key on one line of ASCII, and nothing else", where=where)
 
 
 def renewed_access(
@@ -231,12 +247,10 @@ def simulated_access(settings: Settings, base_urls: Mapping[str, str]) -> dict[s
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(unreadable(error), where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
+    return parse_toml(content, str(path))
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,8 +268,8 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
         problems = (_unknown(each["loc"], each["input"]) for each in unknown[:MAX_PROBLEMS_SHOWN])
         return ConfigError("; ".join(problems), where=where)
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    path = _path(first["loc"])
+    message = _allowed(first["type"], first["msg"])
     if first["type"] == "missing":
         return ConfigError(_missing(first["loc"], given), where=where)
     if not path:
@@ -263,9 +277,25 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
     return ConfigError(f"{path}{_repeated(first['loc'], first['input'])}: {message}", where=where)
 
 
+def _path(loc: tuple[str | int, ...]) -> str:
+    """Where a setting stands, in one line. A name that is wrong itself belongs to the table around it."""
+    shown = loc[:-2] if loc[-1:] == ("[key]",) else [part for part in loc if part != "constrained-float"]
+    path = ".".join(str(part) for part in shown)
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+def _allowed(kind: str, message: str) -> str:
+    """What a setting may be, without the words of Python in pydantic's message."""
+    if kind in ("dict_type", "model_type", "mapping_type"):
+        return "must be a table"
+    if kind in ("tuple_type", "path_type"):
+        return "must be a list" if kind == "tuple_type" else "must be a path"
+    return _OF_PYDANTIC.sub(lambda found: "must be" if found[1] else "", message)
+
+
 def _missing(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
     """A missing setting; for a new provider also which known one was probably meant."""
-    path = ".".join(str(part) for part in loc)
+    path = _path(loc)
     if loc[0] != "providers":
         return f"{path!r} is missing"
     formats = ' = "anthropic", "openai" or "gemini"' if loc[-1] == "api_format" else ""
@@ -276,7 +306,7 @@ def _missing(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
 
 def _unknown(loc: tuple[str | int, ...], value: object) -> str:
     """An unknown setting, with its new name or the nearest known one. Its value is never repeated."""
-    path = ".".join(str(part) for part in loc)
+    path = _path(loc)
     if _is_secret(str(loc[-1]), value):
         return (
             f"{path!r}: don't put keys in this file; set the variable that api_key_env names, such as "

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Annotated, Any, get_args, get_origin
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from .errors import hint, nearest
 from .providers.api_formats import API_FORMATS
 
 KEY_CHARS = 16  # a word of so many letters and digits is a key, not a part of a name
+MAX_NAME_CHARS = 200
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 Positive = Field(gt=0, allow_inf_nan=False)
@@ -35,6 +37,40 @@ def _known_api_format(name: str) -> str:
 
 
 ApiFormatName = Annotated[str, AfterValidator(_known_api_format)]
+
+
+def _is_name(name: str) -> str:
+    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or "," in name:
+        raise ValueError(f"must be 1 to {MAX_NAME_CHARS} characters, without commas and line ends")
+    return name
+
+
+def _is_provider(name: str) -> str:
+    if "/" in name:
+        raise ValueError("must not contain '/': a client of the gateway asks for PROVIDER/MODEL")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+ProviderName = Annotated[Name, AfterValidator(_is_provider)]
+
+
+def base_url_of(text: str) -> str:
+    """The address without white space around it and slashes at its end. Raises ValueError for one that no
+    request can be sent to.
+    """
+    url = text.strip()
+    try:
+        parts = urlsplit(url)
+        is_usable = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # half of an IPv6 address, or no port
+        is_usable = False
+    if not is_usable or not url.startswith(("http://", "https://")):
+        raise ValueError('must be an address that starts with http:// or https://, as "https://host/v1" does')
+    return url.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(base_url_of)]
 
 
 def is_variable(name: object) -> bool:

@@ -21,10 +21,13 @@ from .model_catalogue import api_of
 from .providers.api_formats import API_FORMATS, ApiFormat
 from .setting_types import (
     ApiFormatName,
+    BaseUrl,
     Fraction,
+    Name,
     NotNegative,
     Percent,
     Positive,
+    ProviderName,
     Section,
     is_variable,
     zone_of,
@@ -37,6 +40,8 @@ _RAY = re.compile(r"ray:(auto|[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9
 TIERS = ("economy", "standard", "premium")
 Tier = Literal["economy", "standard", "premium"]
 MAX_PROBLEMS_SHOWN = 5
+MAX_PRICE = 1_000_000  # USD per million tokens: the databases can hold the cost of any answer then
+PRICE = Field(ge=0, le=MAX_PRICE)
 
 
 class ServerSettings(Section):
@@ -195,9 +200,9 @@ class LimitSettings(Section):
 class TierModels(Section):
     """The model of a provider for each tier."""
 
-    economy: str
-    standard: str
-    premium: str
+    economy: Name
+    standard: Name
+    premium: Name
 
     def of(self, tier: str) -> str:
         """The model of `tier`."""
@@ -215,15 +220,15 @@ class ProviderConfig(Section):
     family: str = ""
     limit_group: str = ""
     weight: float = NotNegative
-    base_url: str
+    base_url: BaseUrl
     base_url_env: str = ""
     api_key_env: tuple[str, ...] = ()
     models: TierModels
     enabled: bool = True
-    timeout_s: float = Field(default=120.0, gt=0)
-    connect_timeout_s: float = Field(default=4.0, gt=0)
-    first_token_timeout_s: float = Field(default=60.0, gt=0)
-    stall_timeout_s: float = Field(default=30.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    connect_timeout_s: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    first_token_timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    stall_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     responses_api: bool = False  # it has OpenAI's Responses API beside Chat Completions
     batch_api: bool = False  # it has the batch API of its format, at half price
     flex: bool = False  # it has OpenAI's service tier flex, for models whose row says so
@@ -267,13 +272,6 @@ class ProviderConfig(Section):
         if not self.enabled:
             return "switched off in the configuration"
         return f"no key in {' or '.join(self.api_key_env)}" if self.api_key_env else "no key"
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/")
 
     @field_validator("api_key_env", mode="before")
     @classmethod
@@ -330,10 +328,10 @@ class TierSettings(Section):
 class PriceConfig(Section):
     """A price in USD per million tokens."""
 
-    input: float = NotNegative
-    output: float = NotNegative
-    cache_read: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    input: float = PRICE
+    output: float = PRICE
+    cache_read: float | None = Field(default=None, ge=0, le=MAX_PRICE)
+    cache_write: float | None = Field(default=None, ge=0, le=MAX_PRICE)
 
 
 class ModelConfig(Section):
@@ -389,11 +387,11 @@ class BudgetSettings(BudgetAmounts):
 class AgentConfig(Section):
     """`[[agents]]`: an agent's home provider, task types, slots and system prompt."""
 
-    name: str = Field(min_length=1)
+    name: Name
     home: str
     task_types: tuple[str, ...] = ()
-    calls_in_flight: int = Field(ge=1)
-    count: int = Field(default=1, ge=0)
+    calls_in_flight: int = Field(ge=1, le=100_000)
+    count: int = Field(default=1, ge=0, le=10_000)
     system_prompt: str = ""
 
     @property
@@ -437,8 +435,8 @@ class Settings(Section):
     pool: PoolSettings
     routing: RoutingSettings
     breaker: BreakerSettings
-    providers: Mapping[str, ProviderConfig]
-    task_types: Mapping[str, TaskTypeConfig]
+    providers: Mapping[ProviderName, ProviderConfig]
+    task_types: Mapping[Name, TaskTypeConfig]
     tiers: TierSettings
     caching: CachingSettings
     models: Mapping[str, ModelConfig]
@@ -479,6 +477,7 @@ class Settings(Section):
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
         yield from self._unfit_families()
         yield from self._unknown_task_types()
+        yield from self._repeated_agents()
         yield from self._unknown_fallbacks()
         yield from self._limits_not_counted()
         if self.workers.address and not self.database_url.startswith("postgres"):
@@ -503,6 +502,10 @@ class Settings(Section):
                 if kind not in self.task_types:
                     where = f"task_types of agent {agent.name!r}"
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
+
+    def _repeated_agents(self) -> Iterator[str]:
+        names = Counter(name for agent in self.agents for name in agent.names)
+        yield from (f"agents: several are named {name!r}" for name, number in names.items() if number > 1)
 
     def _unknown_fallbacks(self) -> Iterator[str]:
         for model, others in self.gateway.fallbacks.items():

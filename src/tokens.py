@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
@@ -27,6 +26,7 @@ from typing import Any, Literal, get_args
 from .errors import ConfigError, hint
 from .private import read_private
 from .records import LOCAL
+from .toml_text import parse_toml
 
 Role = Literal["submit", "read", "operate"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -192,12 +192,7 @@ def _read_file(path: Path) -> Iterator[Token]:
 
     An emptied file must not open a server to everyone on its machine.
     """
-    try:
-        sections = tomllib.loads(read_private(path).decode())
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("is not UTF-8 text", where=str(path)) from error
+    sections = parse_toml(read_private(path), str(path))
     if not sections:
         raise ConfigError("holds no token; the command `token NAME` makes a section for it", where=str(path))
     for name, section in sections.items():

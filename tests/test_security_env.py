@@ -172,6 +172,11 @@ def test_an_env_file_cant_copy_a_variable_of_the_environment(
     assert "secret" not in found["ALERT_WEBHOOK_URL"]
 
 
+def test_an_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfOPENAI_API_KEY=secret\r\n")
+    assert read_environment()["OPENAI_API_KEY"] == "secret"
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe=1", b"OPENAI_API_KEY=\x80"])
 def test_an_env_file_that_is_not_text_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".env").write_bytes(content)

@@ -9,7 +9,7 @@ import pytest
 from genai_prices import data_snapshot
 
 from src.cli.config_warnings import config_warnings
-from src.config import RENAMED, load_settings
+from src.config import RENAMED, load_settings, provider_access
 from src.errors import ConfigError, hint, nearest
 from src.providers.api_formats import API_FORMATS
 from src.routing.cost.pricing import compile_price
@@ -18,6 +18,12 @@ from src.settings import LimitSettings, Settings, with_slots
 from tests.helpers import ROOT
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
+PROVIDER = """[providers."NAME"]
+api_format = "openai"
+base_url = "http://127.0.0.1:11434/v1"
+weight = 0.1
+models = { economy = "m", standard = "m", premium = "m" }
+"""
 NOW = 1_795_000_000.0
 KEY = "sk-proj-0123456789abcdefghij"
 
@@ -122,6 +128,43 @@ SLIPS = {
         '[models."m".price]\ninput = 1\noutput = 1\ncache_read = -1',
         "models.m.price.cache_read = -1: ",
     ),
+    "address without a scheme": (
+        '[providers.openai]\nbase_url = "localhost:8080/v1"',
+        "providers.openai.base_url: must be an address that starts with http:// or https://",
+    ),
+    "half of an IPv6 address": (
+        '[providers.openai]\nbase_url = "http://[::1"',
+        "base_url: must be an address",
+    ),
+    "address without a host": ('[providers.openai]\nbase_url = "http://"', "base_url: must be an address"),
+    "port beyond all": ('[providers.openai]\nbase_url = "http://x:99999"', "base_url: must be an address"),
+    "price that no database holds": (
+        '[models."m".price]\ninput = 1e30\noutput = 1',
+        "models.m.price.input = 1e+30: must be less than or equal to 1000000",
+    ),
+    "million agents": (OWN_AGENT + 'home = "openai"\ncount = 1000000', "agents.0.count = 1000000: must be "),
+    "two agents of one name": (
+        2 * (OWN_AGENT + 'home = "openai"\n'),
+        "agents: several are named 'mine'",
+    ),
+    "agent without a name": (
+        OWN_AGENT.replace("mine", "") + 'home = "openai"',
+        "agents.0.name = '': must be 1 to 200 characters",
+    ),
+    "task type with a line end": (
+        '[task_types."a\\nb"]\ntier = "standard"',
+        r"task_types = 'a\nb': must be 1 to 200 characters, without commas and line ends",
+    ),
+    "provider with a slash": (PROVIDER.replace("NAME", "a/b"), "providers = 'a/b': must not contain '/'"),
+    "model without a name": (
+        PROVIDER.replace("NAME", "mine").replace('economy = "m"', 'economy = ""'),
+        "providers.mine.models.economy = '': must be 1 to 200 characters",
+    ),
+    "number for a table": ("providers = 1", "providers = 1: must be a table"),
+    "number for a section": ("[providers]\nopenai = 1", "providers.openai = 1: must be a table"),
+    "unknown setting with a line end": ('"a\\nb" = 1', r"unknown setting 'a\\nb'; "),
+    "endless nesting": ("x = " + "[" * 3_000, "is not valid TOML: nested too deeply"),
+    "endless digits": ("x = " + "9" * 5_000, "is not valid TOML: a number has too many digits"),
     "variable of an address": (
         '[providers.openai]\nbase_url_env = "http://127.0.0.1/v1"',
         "providers.openai.base_url_env: must be the name of an environment variable",
@@ -134,6 +177,51 @@ def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(
     tmp_path: Path, text: str, expected: str
 ) -> None:
     assert expected in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xef\xbb\xbf[store]\nretention_days = 30\n", ""),
+        (b"[store]\n# caf\xe9\n", "is not UTF-8 at byte 14"),
+    ],
+    ids=["byte order mark", "Latin-1"],
+)
+def test_settings_are_utf_8_with_or_without_a_mark(tmp_path: Path, content: bytes, expected: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(content)
+    if expected:
+        with pytest.raises(ConfigError, match=expected):
+            load_settings(file, {})
+    else:
+        assert load_settings(file, {}).store.retention_days == 30
+
+
+UNUSABLE = {
+    "no scheme": ("OPENAI_BASE_URL", "localhost:8080/v1"),
+    "no host": ("OPENAI_BASE_URL", "http://"),
+    "half of an IPv6 address": ("OPENAI_BASE_URL", "http://[::1"),
+    "port beyond all": ("OPENAI_BASE_URL", "http://127.0.0.1:99999"),
+    "escape sequence": ("OPENAI_BASE_URL", "http://\x1b[31m"),
+    "blank inside": ("OPENAI_BASE_URL", "http://a b"),
+    "two lines": ("OPENAI_API_KEY", f"{KEY}\n{KEY}"),
+    "not ASCII": ("OPENAI_API_KEY", f"{KEY}\xe9"),
+    "control character": ("OPENAI_API_KEY", f"{KEY}\x01x"),
+}
+
+
+@pytest.mark.parametrize(("variable", "value"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_variable_that_no_request_can_carry_is_refused(tmp_path: Path, variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        provider_access(loaded(tmp_path, ""), {"OPENAI_API_KEY": KEY, variable: value})
+    said = str(raised.value)
+    assert said.startswith(f"{variable}: must ") and KEY not in said and "\x1b" not in said
+
+
+def test_white_space_around_an_address_and_a_key_is_dropped(tmp_path: Path) -> None:
+    environ = {"OPENAI_API_KEY": f" {KEY}\r\n", "OPENAI_BASE_URL": " http://127.0.0.1/v1/ \r"}
+    access = provider_access(loaded(tmp_path, ""), environ)["openai"]
+    assert (access.base_url, access.key.get_secret_value()) == ("http://127.0.0.1/v1", KEY)
 
 
 def test_all_misspelt_names_are_reported_at_once(tmp_path: Path) -> None:
