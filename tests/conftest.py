@@ -28,7 +28,7 @@ from .databases import (  # noqa: F401 - fixtures
 from .fork_server import ADDRESS, AVAILABLE, ForkServer, fork_simulators
 from .helpers import clean_environment
 from .installed import installed  # noqa: F401 - a fixture
-from .once import compile_routes_once, compile_statements_once, plan_schema_once
+from .once import compile_routes_once, compile_statements_once, copy_schema_once, prepare_statements_once
 
 clean_environment(os.environ)
 # A background job or `nohup` ignores these, and so would every process that the tests start and interrupt.
@@ -38,7 +38,8 @@ if hasattr(signal, "SIGHUP"):
 sys.dont_write_bytecode = False  # as the environment that has just been cleaned says
 no_network.install()
 compile_statements_once()
-plan_schema_once()
+prepare_statements_once()
+copy_schema_once()
 compile_routes_once()
 
 

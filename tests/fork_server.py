@@ -211,10 +211,12 @@ def _import_all() -> None:
 
 
 def _compile_statements() -> None:
-    """Use a store, so that the forks find its schema planned and its statements compiled."""
+    """Use a store, so that the forks find an empty one to copy, and its statements compiled."""
     once, filled = (importlib.import_module(name) for name in ("tests.once", "tests.web.filled"))
     once.compile_statements_once()
-    once.plan_schema_once()
+    once.prepare_statements_once()
+    once.copy_schema_once()
+    once.make_empty_databases()
     for _ in range(2):  # engines share from the second on; the name of the folder is what the guard allows
         with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
             filled.fill(Path(folder), time.time())

@@ -88,6 +88,9 @@ def main(listener: socket.socket, tests: list[str]) -> None:
         contextlib.redirect_stdout(nothing),
     ):  # the workers report errors
         pytest.main(["--collect-only", "-p", "no:cacheprovider", *tests], plugins=[ImportOnly()])
+    from .once import make_empty_databases  # by now the tests have set it up
+
+    make_empty_databases()
     gc.collect()
     gc.freeze()  # what all workers share stays unwritten
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the workers end by it
