@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import time
@@ -20,7 +21,7 @@ from src.gateway.time_limits import STANDARD, TimeLimits
 from src.simulator.process import SimulatorProcess
 from tests.core.direct_pool import settings_for
 from tests.core.pools import new_store
-from tests.helpers import live_environment, run_script
+from tests.helpers import KEYS, live_environment, run_script
 
 from .conftest import Served, started
 from .http_client import send
@@ -54,27 +55,34 @@ def slow_simulator() -> Iterator[SimulatorProcess]:
 
 
 @pytest.fixture
-def slow(slow_simulator: SimulatorProcess, tmp_path: Path) -> Iterator[Served]:
-    """A gateway in front of slow providers."""
-    with started(tmp_path, live_environment(slow_simulator.base_urls)) as served:
+def silent() -> Iterator[SimulatorProcess]:
+    """Providers whose first token comes when the client has long left."""
+    config = {"latency": {"first_token_s": 600.0, "per_token_s": 0.0}}
+    with SimulatorProcess.start({"providers": dict.fromkeys(KEYS, config)}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def silent_gateway(silent: SimulatorProcess, tmp_path: Path) -> Iterator[Served]:
+    with started(tmp_path, live_environment(silent.base_urls)) as served:
         yield served
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_ends_its_call_which_is_booked_as_uncertain(
-    slow: Served, stream: bool
+    silent: SimulatorProcess, silent_gateway: Served, stream: bool
 ) -> None:
-    with sent(slow.url, {**BODY, "stream": stream}):
-        time.sleep(0.7)  # until the call is in flight
-    for _ in range(100):
-        figures = send(slow.url, "/metrics").body.decode()
-        booked = [
-            line for line in figures.splitlines() if 'outcome="uncertain"' in line and line[-3:] == "1.0"
-        ]
-        if booked:
-            break
-        slow.script.pause()
-    assert len(booked) == 1, figures
+    with sent(silent_gateway.url, {**BODY, "stream": stream}):
+        while not any(each["in_flight"] for each in silent.stats().values()):
+            silent_gateway.script.pause()
+    end, booked = time.monotonic() + 60, 0
+    while not booked:
+        assert time.monotonic() < end
+        silent_gateway.script.pause()
+        figures = send(silent_gateway.url, "/metrics").body.decode()
+        found = re.findall(r'outcome="uncertain".* (\d+)\.0$', figures, re.MULTILINE)
+        booked = sum(int(calls) for calls in found)
+    assert booked == 1, figures
 
 
 def test_clients_that_go_away_while_their_streams_are_written_leave_no_error_in_the_log(
@@ -195,12 +203,13 @@ async def test_a_connection_that_was_just_accepted_is_answered_before_the_end(
     with new_store(tmp_path) as store:
         async with in_process(store, simulator.base_urls, settings_for(), times) as gateway:
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-            await asyncio.sleep(0.05)  # it is accepted
+            url = f"http://127.0.0.1:{gateway.port}"
+            await asyncio.to_thread(send, url, "/healthz")  # over a later connection: the first is accepted
+            began = time.monotonic()
             asyncio.get_running_loop().call_later(
                 0.3, writer.write, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
             )
-            began = time.monotonic()
-        assert 0.2 < time.monotonic() - began < times.first_s
+        assert 0.3 <= time.monotonic() - began < times.first_s
         assert (await reader.read()).startswith(b"HTTP/1.1 200")
         writer.close()
 

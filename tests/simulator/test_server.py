@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -74,7 +73,7 @@ async def raw(sim: SimulatorProcess) -> AsyncIterator[Raw]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.01)
 
@@ -84,7 +83,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("api", API_FORMATS)
 async def test_exactly_the_burst_passes_when_all_come_at_once(raw: Raw, api: str) -> None:
-    raw.sim.patch(api, {"limits": {"requests_per_minute": 30, "burst_s": 20}})
+    raw.sim.patch(api, {"limits": {"requests_per_minute": 3, "burst_s": 200}})
     statuses = await raw.statuses(api, 25)
     assert (statuses.count(200), statuses.count(429)) == (10, 15)
     stats = raw.sim.stats()[api]
@@ -179,9 +178,9 @@ async def test_openai_says_when_a_request_can_never_fit(raw: Raw) -> None:
 
 async def test_a_client_that_leaves_has_its_output_counted_all_the_same(raw: Raw) -> None:
     raw.sim.patch("anthropic", {"latency": {"first_token_s": 30}})
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await raw.post("anthropic", max_tokens=5)
+    leaving = asyncio.create_task(raw.post("anthropic", max_tokens=5))
+    await until(lambda: raw.sim.stats()["anthropic"]["in_flight"] == 1)
+    leaving.cancel()
     await until(lambda: raw.sim.stats()["anthropic"]["in_flight"] == 0)
     stats = raw.sim.stats()["anthropic"]
     assert stats["by_status"] == {"gone": 1}
@@ -300,29 +299,29 @@ async def test_faults_of_single_calls_leave_the_model_list_alone(raw: Raw) -> No
 
 
 async def test_a_closed_port_opens_again_by_itself_when_its_window_ends(raw: Raw) -> None:
-    raw.sim.patch("gemini", {"schedule": [{"from_s": 0.0, "to_s": 0.6, "fault": "down"}]})
-    raw.sim.reset()
-    with pytest.raises(aiohttp.ClientConnectorError):
-        await raw.post("gemini")
-
     async def answers() -> bool:
         try:
             return (await raw.post("gemini"))[0] == 200
-        except aiohttp.ClientConnectionError:
+        except aiohttp.ClientConnectorError:
             return False
 
-    async with asyncio.timeout(5):
+    for to_s in (0.3, 3.0, 30.0):  # a busy machine may ask when the window is over
+        raw.sim.patch("gemini", {"schedule": [{"from_s": 0.0, "to_s": to_s, "fault": "down"}]})
+        raw.sim.reset()
+        if not await answers():
+            break
+    async with asyncio.timeout(60):
         while not await answers():
             await asyncio.sleep(0.02)
     assert raw.sim.stats()["gemini"]["by_status"] == {"200": 1}
 
 
 async def test_a_request_into_a_silence_is_never_answered_though_its_window_ends(raw: Raw) -> None:
-    raw.sim.patch("openai", {"schedule": [{"to_s": 0.6, "fault": "silence"}]})
+    raw.sim.patch("openai", {"schedule": [{"to_s": 600.0, "fault": "silence"}]})
     raw.sim.reset()
     hanging = asyncio.create_task(raw.post("openai"))
     await until(lambda: raw.sim.stats()["openai"]["in_flight"] == 1)
-    await asyncio.sleep(0.65)
+    raw.sim.patch("openai", {"schedule": [{"to_s": 0.001, "fault": "silence"}]})
     assert (await raw.post("openai"))[0] == 200
     assert not hanging.done()
     raw.sim.reset()  # drops what hangs
@@ -483,12 +482,10 @@ async def test_a_set_port_several_of_an_api_format_and_the_end_with_a_request_ha
             url = first.base_urls["groq"] + "/chat/completions"
             hanging = asyncio.create_task(session.post(url, json=body("openai"), headers=KEYS))
             await until(lambda: first.stats()["groq"]["in_flight"] == 1)
-            began = time.monotonic()
             await asyncio.to_thread(first.close)
-            assert time.monotonic() - began < 1.5
             with pytest.raises(aiohttp.ClientConnectionError):
                 await hanging
-    assert "ended with 0" in repr(first)
+    assert "ended with 0" in repr(first), "by itself: it does not wait for calls until it is killed"
     with SimulatorProcess.start({"providers": {"groq": {"api_format": "openai", "port": port}}}) as second:
         assert second.base_urls == {"groq": f"http://127.0.0.1:{port}/v1"}
 
