@@ -21,6 +21,7 @@ from ..store_session import StoreSession
 from . import events
 from .collector import Collector
 from .means import Means
+from .notes import Note
 from .reachability import GONE, Reachability
 from .rooms import FULL_S, Rooms, key_of
 from .submitter import Submitter
@@ -56,11 +57,8 @@ class BatchLife:
         self._submitter = Submitter(session, means, reporter)
         self._collector = Collector(session, means.reader)
         self._collecting = 0
-        self._late: set[int] = set()  # batches that were reported as late
-        self._looked_for_s: dict[int, float] = defaultdict(float)  # by the number of the batch
-        self._undecided: set[int] = set()
-        self._not_accepted_since: dict[int, float] = {}
-        self.rooms, self.reachability = Rooms(), Reachability(session, means, reporter)
+        self.notes: dict[int, Note] = defaultdict(Note)  # by the number of the batch, while it is open
+        self.rooms, self.reachability = Rooms(), Reachability(session, means, reporter, self.notes)
         self.intend = self._submitter.intend
 
     @property
@@ -132,7 +130,10 @@ class BatchLife:
             self._report([events.refused(batch, error.message, now)])
             await self._fail(batch, error.message, defer=True, is_reported=True)
             return True
-        if now - self._not_accepted_since.setdefault(batch.id, now) < FULL_S:
+        note = self.notes[batch.id]
+        if note.not_accepted_since is None:
+            note.not_accepted_since = now
+        if now - note.not_accepted_since < FULL_S:
             return False
         self.rooms.busy(batch, now)
         await self._fail(batch, error.message, defer=True)
@@ -154,21 +155,22 @@ class BatchLife:
             each.remote_id for each in await self._thread.insist(self._store.provider_batches.newest, 1_000)
         }
         sent_at = batch.create_sent_at or batch.created_at
+        note = self.notes[batch.id]
         found = await self._api(batch.provider).find(batch.marker, batch.rows, sent_at, known)
         if found.batch is not None:
             await self._submitter.created(batch, found.batch)
         elif found.is_undecided:
             self._tell_undecided(batch)
-            self._looked_for_s[batch.id] += await self._poll_again(batch)
+            note.looked_for_s += await self._poll_again(batch)
         elif self.reachability.is_of_other_account(batch):  # there it may be
             await self.reachability.report_other_account(batch)
             await self._poll_again(batch)
-        elif self._looked_for_s[batch.id] >= LOOKED_FOR_S:
+        elif note.looked_for_s >= LOOKED_FOR_S:
             why = "the provider has no such batch"
-            del self._looked_for_s[batch.id]
+            note.looked_for_s, note.is_undecided = 0.0, False
             await self._thread.insist(self._store.provider_batches.not_created, batch.id, why, self._now())
         else:
-            self._looked_for_s[batch.id] += await self._poll_again(batch)
+            note.looked_for_s += await self._poll_again(batch)
 
     async def _look_at(self, batch: ProviderBatch) -> None:
         remote = await self._api(batch.provider).status(batch.remote_id)
@@ -196,7 +198,7 @@ class BatchLife:
         await self._give_back(batch, defer=defer)
         close = partial(self._store.batch_results.failed, batch.id, why, now=self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
-        self._budgets.close(batch.id)
+        self._forget(batch)
         if not is_reported:
             self._report([events.failed(batch, why, self._now(), comes_again=defer)])
         self.wake()
@@ -255,7 +257,7 @@ class BatchLife:
         await self._give_back(batch, defer=defer)
         close = partial(self._store.batch_results.collected, batch.id, self._now(), defer=defer)
         self._settle(batch, await self._thread.insist(close))
-        self._budgets.close(batch.id)
+        self._forget(batch)
         self.wake()
         after = await self._thread.insist(self._store.provider_batches.find, batch.id)
         if after is not None:
@@ -266,6 +268,10 @@ class BatchLife:
         give_back = partial(self._store.batch_results.give_back, batch.id, now=self._now(), defer=defer)
         while freed := await self._thread.insist(give_back):
             self._settle(batch, freed)
+
+    def _forget(self, batch: ProviderBatch) -> None:
+        self._budgets.close(batch.id)
+        self.notes.pop(batch.id, None)
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
         self._budgets.settle(batch.id, settled)
@@ -280,20 +286,22 @@ class BatchLife:
         self.wake()
 
     def is_sought(self, batch: ProviderBatch) -> bool:
-        """Whether its creation is unanswered, and it is not known yet whether the next look decides that."""
-        return batch.state is BatchState.CREATING and batch.id not in self._undecided
+        """Whether it is looked for after a creation without an answer, other than by waiting for an end."""
+        note = self.notes.get(batch.id, Note())
+        return batch.state is BatchState.CREATING and not note.is_undecided
 
     def _tell_undecided(self, batch: ProviderBatch) -> None:
         """Report once that a batch may be one of those that are running."""
-        if batch.id not in self._undecided:
-            self._undecided.add(batch.id)
+        note = self.notes[batch.id]
+        if not note.is_undecided:
+            note.is_undecided = True
             self._report([events.undecided(batch, self._now())])
 
     def _tell_if_late(self, batch: ProviderBatch) -> None:
         """Report once that a batch takes unusually long."""
-        now = self._now()
-        if now - batch.created_at >= events.LATE_S and batch.id not in self._late:
-            self._late.add(batch.id)
+        now, note = self._now(), self.notes[batch.id]
+        if now - batch.created_at >= events.LATE_S and not note.is_late:
+            note.is_late = True
             self._report([events.late(batch, now)])
 
 

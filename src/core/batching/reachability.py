@@ -10,8 +10,7 @@ The tasks wait meanwhile, and go live in time.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...errors import AuthFailed, ProviderError
 from ..event_reporter import EventReporter
@@ -19,6 +18,7 @@ from ..store import ProviderBatch
 from ..store_session import StoreSession
 from . import events
 from .means import Means
+from .notes import Note
 
 GONE = 404
 TRIES = 5  # before what a provider does not have is taken for lost
@@ -28,11 +28,13 @@ _OTHER_ACCOUNT = "the key or the address has changed, and the present ones do no
 class Reachability:
     """For one event loop."""
 
-    def __init__(self, session: StoreSession, means: Means, reporter: EventReporter) -> None:
+    def __init__(
+        self, session: StoreSession, means: Means, reporter: EventReporter, notes: Mapping[int, Note]
+    ) -> None:
         self._store, self._thread, self._now = session.store, session.thread, session.clock.now
         self._means, self._report = means, reporter.report
         self._reported: set[str] = set()  # providers
-        self._tries: Counter[int] = Counter()  # by the number of the batch
+        self._notes = notes  # by the number of the batch
 
     def has_provider(self, batch: ProviderBatch) -> bool:
         """Whether its provider has a key here."""
@@ -44,8 +46,9 @@ class Reachability:
 
     def is_lost(self, batch: ProviderBatch) -> bool:
         """Whether what the provider does not have is to be taken for lost, after some tries."""
-        self._tries[batch.id] += 1
-        return self._tries[batch.id] >= TRIES
+        note = self._notes[batch.id]
+        note.tries += 1
+        return note.tries >= TRIES
 
     def report_missing(self, batches: Sequence[ProviderBatch]) -> None:
         """Report providers that have no key here. `batches`: all that are open."""
