@@ -32,6 +32,7 @@ from ..core.results import (
     holds_simulated,
     is_table,
     pack,
+    real_path,
     refuse_special,
     rows_path,
     unpack,
@@ -185,8 +186,9 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
     if held and not simulated:
-        aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
-        path.replace(aside)
+        file = real_path(path)
+        aside = file.with_name(f"{file.stem}.simulated{file.suffix}")
+        file.replace(aside)
         notify(f"{path}: held simulated results, which are now in {aside}; every task runs again")
     return ResultsFile(path, simulated=simulated, form=form)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.results import ResultsFile
+from ..core.results import ResultsFile, real_path
 from ..core.store.loading import parts
 from ..errors import InputError
 from ..formatting import plural, shortened
@@ -75,6 +75,7 @@ def _start_over(results: ResultsFile, unknown: Collection[str], notify: Notify) 
             f"{path}: holds {plural(len(unknown), 'result')} that this state does not know "
             f"({shortened(sorted(unknown))}); use the --state-dir it was written with, or another output"
         )
-    aside = path.with_name(f"{path.stem}.earlier{path.suffix}")
+    file = real_path(path)
+    aside = file.with_name(f"{file.stem}.earlier{file.suffix}")
     results.start_over(aside)
     notify(f"{path}: held simulated results of another state, which are now in {aside}")

@@ -42,6 +42,20 @@ def test_a_finished_file_gets_the_order_of_the_input_as_it_is_now(tmp_path: Path
     assert shorter.process.returncode == 0 and ids(tmp_path / output) == [*names[1:], "t0"], shorter.err
 
 
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl", "out.parquet"])
+def test_a_link_to_the_results_stays_a_link_and_the_run_resumes(tmp_path: Path, output: str) -> None:
+    names = [f"t{n}" for n in range(COUNT)]
+    write_input(tmp_path / "t.csv", names)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / output).symlink_to(Path("disk") / output)
+    run = ("run", "t.csv", "-o", output, "--order", "input")
+    first = run_script(*run, cwd=tmp_path)
+    assert first.process.returncode == 0 and (tmp_path / output).is_symlink(), first.err
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == [output]
+    again = run_script(*run, cwd=tmp_path)
+    assert again.process.returncode == 0 and "nothing to do" in again.err, again.err
+
+
 def test_a_table_is_put_in_order_by_default_and_a_failure_to_do_so_loses_nothing(tmp_path: Path) -> None:
     names = [f"t{n}" for n in range(COUNT)]
     write_input(tmp_path / "t.csv", names)

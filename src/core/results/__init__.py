@@ -8,7 +8,7 @@ when the file is opened again.
 from __future__ import annotations
 
 from .csv_table import csv_line, guard
-from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
+from .file import STDOUT, ResultsFile, holds_simulated, real_path, refuse_special
 from .forms import Form, form_of, is_table
 from .jsonl import encode_row
 from .parquet_file import pack, rows_path, unpack
@@ -36,6 +36,7 @@ __all__ = [
     "latency_s",
     "pack",
     "prompt_of",
+    "real_path",
     "refuse_special",
     "result_row",
     "rows_path",

@@ -95,10 +95,10 @@ class ResultsFile:
         """
         if self.path is None or not ids:
             return 0
-        with self._beside(self.path) as (aside, new):
+        with self._beside(real_path(self.path)) as (aside, new):
             dropped, size = copy_without(self._form.pieces(self.path), new, ids)
             if dropped:
-                self._replace(aside, self.path, new)
+                self._replace(aside, real_path(self.path), new)
                 self._end = size
         return dropped
 
@@ -113,9 +113,9 @@ class ResultsFile:
         order = RowOrder(self._form.pieces(self.path), ids)
         if order.is_kept:
             return False
-        with self._beside(self.path) as (aside, new):
+        with self._beside(real_path(self.path)) as (aside, new):
             size = order.copy(self.path, new)
-            self._replace(aside, self.path, new)
+            self._replace(aside, real_path(self.path), new)
             self._end = size
         return True
 
@@ -157,7 +157,7 @@ class ResultsFile:
         """Set the file aside, and go on with an empty one."""
         if self.path is not None:
             self._file.close()
-            self.path.replace(aside)
+            real_path(self.path).replace(aside)
             self._file, self._end = _open_locked(self.path), 0
 
     def _replace(self, aside: Path, path: Path, new: BinaryIO) -> None:
@@ -223,6 +223,11 @@ def holds_simulated(path: Path, form: Form | None = None) -> bool | None:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return None if row is None else bool(row.get("simulated"))
+
+
+def real_path(path: Path) -> Path:
+    """Where a symbolic link leads, so that the file is replaced and not the link; any other path as it is."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _open_locked(path: Path) -> BinaryIO:

@@ -21,6 +21,7 @@ from ..intake.lines import BadLine
 from ..intake.own_columns import RETURNED_FIELDS, OwnColumns
 from ..intake.parquet import is_parquet, load_pyarrow, parquet_records
 from .csv_table import csv_line
+from .file import real_path
 from .jsonl import not_results
 from .table_columns import ATTEMPTS, DATA, OURS, SIMULATED, USAGE, Cell, Layout, layout_of
 
@@ -96,6 +97,7 @@ def _column(cell: Cell, pa: Any) -> tuple[Any, _Read]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file with permissions 0600 that replaces the one at `path` if the block succeeds."""
+    path = real_path(path)
     aside = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
