@@ -29,7 +29,10 @@ class Standby:
 
 @reconnecting()
 class Standbys:
-    """The table of them. None of its rows decides anything: it is for people."""
+    """The table of them: for people, and for the requests of a leader that ends.
+
+    These wait if one is present that may answer them (`gateway/forwarding.py`). They do not decide who leads.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
