@@ -48,7 +48,7 @@ def served_gateway(
             leadership.acquire(standby=standby, say=session.note)
         if gateway is None:
             gateway = _listening_soon(session, leadership, reloader, stack)
-        leadership.publish(gateway.published_url)
+        leadership.publish(gateway.published)
         yield gateway
 
 

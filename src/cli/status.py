@@ -76,7 +76,7 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
             store.reports.task_counts(),
             alerts[:ALERTS_SHOWN],
             preference_shares(usage, setup.settings),
-            store.leadership.gateway_url(),
+            store.leadership.gateway().url,
         )
 
 

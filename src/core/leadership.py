@@ -61,7 +61,7 @@ from ..errors import LeadershipLost, StoreError
 from ..formatting import duration
 from ..steady import steady
 from .lease_watch import LOOK_S, LeaseWatch
-from .store import HostLock, Identity, Leader, OrchestratorRow, Store
+from .store import HostLock, Identity, Leader, OrchestratorRow, PublishedGateway, Store
 from .store.standbys import SIGN_S
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class Leadership:
             say("standby: taking over" if standby else "the last orchestrator has ended; taking over")
 
     def _sign(self) -> None:
-        """Let people see that it stands by. It takes over just as well where that can't be written."""
+        """Show that it stands by. It takes over just as well where that can't be written."""
         if self._clock() - self._signed_at >= SIGN_S:
             self._signed_at = self._clock()
             with suppress(StoreError):
@@ -278,9 +278,9 @@ class Leadership:
         self._keeper.start()
         return True
 
-    def publish(self, gateway_url: str) -> None:
+    def publish(self, gateway: PublishedGateway) -> None:
         """Tell standbys where the gateway is, while this one leads. Raises StoreError or LeadershipLost."""
-        self.store.leadership.publish(gateway_url)
+        self.store.leadership.publish(gateway)
 
     def release(self) -> None:
         """Give up the lead, if this one still has it. Safe in every state, and to call twice."""

@@ -25,7 +25,7 @@ from .connections import CONNECTIONS, Connections
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind
-from .forwarding import MISDIRECTED, comes_from_standby
+from .forwarding import MISDIRECTED, comes_from_standby, has_key
 from .problems import problem
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ async def _keep_waiting(_request: web.Request) -> None:
 async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
     try:
-        to_standby = comes_from_standby(request)
+        to_standby = has_key(request, request.app[CONTEXT].key)
         with request.app[CONNECTIONS].answering(request.protocol, to_standby=to_standby):
             answer = await _enter(request, handler)
     except (FormatError, RequestDeclined, ProviderError) as refused:

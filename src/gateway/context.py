@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -30,7 +31,7 @@ class GatewayContext:
     """Settings, store and guard of one gateway, in one event loop.
 
     `incarnation`: the name of this process as an orchestrator. `pool`: the orchestrator while this process
-    leads, or did so. `forwarder`: while the gateway runs.
+    leads, or did so. `forwarder`: while the gateway runs. `key`: of requests that a standby has passed on.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class GatewayContext:
     pool: Orchestrator | None = None
     forwarder: Forwarder | None = None
     times: TimeLimits = STANDARD
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     open_requests: dict[str, str] = field(default_factory=dict)  # id of the task -> its submitter
     choose: Callable[[str], ModelChoice] = field(init=False)  # `names.choose`, which remembers
 

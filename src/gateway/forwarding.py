@@ -16,6 +16,9 @@ how many wait, and `bodies.py` the bytes of all requests that have no whole answ
 (`guard.py`). What a standby has passed on is answered MISDIRECTED by a process that does not lead, and comes
 from that standby again.
 
+**Known.** A standby has longer to read an answer than a client, whom it watches itself. Anyone can write
+`Via`, so a standby shows the key that the leader has published in the database with its address.
+
 **Headers** that concern one connection stay on it (RFC 9110, section 7.6.1).
 
 **Breaks.** A leader that breaks off before its answer begins may have called a provider, so the request is
@@ -29,6 +32,7 @@ slows down the provider. `connections.py` disconnects a client that takes nothin
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -51,6 +55,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..access import is_loopback
+from ..core.store import PublishedGateway
 from ..errors import Expired, StoreError
 from ..via import via
 from .bodies import BODIES
@@ -71,6 +76,7 @@ LEAST_DEADLINE_S = 1.0  # is left to a request that has waited
 UNREAD_BYTES = 64 * 1024  # of an answer, that the system keeps until it is passed on, instead of megabytes
 STANDBY = "(standby)"
 MISDIRECTED = 421
+KEY = "agent-orchestrator-standby-key"
 _BROKEN = (ClientError, TimeoutError, OSError)
 _NOT_REACHED = (ClientConnectorError, ConnectionTimeoutError)
 _OF_A_CONNECTION = frozenset({
@@ -78,7 +84,8 @@ _OF_A_CONNECTION = frozenset({
     "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 # A body is passed on as it was read: decoded, and of another length.
-_NOT_PASSED_ON = frozenset({"host", "via", "expect", "content-length", "content-encoding"})
+_NOT_PASSED_ON = frozenset({"host", "via", "expect", "content-length", "content-encoding", KEY})
+NOWHERE = PublishedGateway()
 
 
 class Place(NamedTuple):
@@ -90,23 +97,23 @@ class Place(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """Where the leader's gateway is; empty: not known, and whether one may be there soon."""
+    """The leader's gateway, and whether one may be there soon."""
 
-    url: str
+    gateway: PublishedGateway
     is_expected: bool
 
 
 class Forwarder:
     """Passes requests on to the leader. For one event loop.
 
-    `stands_by`: this process may lead next, so that requests can always wait. `own_url`: where its own
-    gateway is; empty while requests that arrive there come back to this forwarder.
+    `stands_by`: this process may lead next, so that requests can always wait. `own`: its own gateway; none
+    while requests that arrive there come back to this forwarder.
     """
 
     def __init__(self, store: Store, place: Place, session: ClientSession) -> None:
         self._store, self._place, self._session = store, place, session
-        self.stands_by, self.own_url = False, ""
-        self._seen, self._read_at = _Seen("", is_expected=False), float("-inf")
+        self.stands_by, self.own = False, NOWHERE
+        self._seen, self._read_at = _Seen(NOWHERE, is_expected=False), float("-inf")
         self._held = self._busy = 0
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # what was seen ends the wait; a new one each time
@@ -129,24 +136,25 @@ class Forwarder:
         began = self._now()
         limit_s = timeout_s({name.lower(): value for name, value in request.headers.items()})
         body = await request.app[BODIES].read(request)
-        url = await self._address()
+        to = await self._address()
         while True:
-            while not url:
+            while not to.url:
                 if self._now() - began >= limit_s:
                     raise Expired("the deadline has passed while no orchestrator leads")
-                url = await self._hold(began + min(HOLD_S, limit_s))
-            headers = self._headers(request, url)
+                to = await self._hold(began + min(HOLD_S, limit_s))
+            headers = self._headers(request, to)
             if (waited_s := self._now() - began) > PASSING_S:
                 headers[f"{PREFIX}timeout"] = f"{max(limit_s - waited_s, LEAST_DEADLINE_S):.3f}"
-            answer = await self._exchange(request, url, headers, body)
+            answer = await self._exchange(request, to.url, headers, body)
             if answer is not None:
                 return answer
-            self._seen, url = _Seen("", is_expected=True), ""  # this leader has just ended
+            self._seen, to = _Seen(NOWHERE, is_expected=True), NOWHERE  # this leader has just ended
 
-    def _headers(self, request: web.Request, url: str) -> CIMultiDict[str]:
+    def _headers(self, request: web.Request, to: PublishedGateway) -> CIMultiDict[str]:
         headers = _passed_on(request.headers, _NOT_PASSED_ON)
+        headers[KEY] = to.key
         before = ", ".join(request.headers.getall(hdrs.VIA, ()))
-        if url != self.own_url:
+        if to != self.own:
             headers[hdrs.VIA] = f"{via(before)} {STANDBY}"
         elif before:
             headers[hdrs.VIA] = before
@@ -199,14 +207,14 @@ class Forwarder:
 
     # ------------------------------------------------------------------ the leader
 
-    async def _address(self) -> str:
-        """The address of the leader's gateway; empty where none can be used."""
+    async def _address(self) -> PublishedGateway:
+        """The leader's gateway; NOWHERE if none can be used."""
         if self._now() - self._read_at >= LOOK_S:
             await self._look()
-        return self._seen.url
+        return self._seen.gateway
 
-    async def _hold(self, until: float) -> str:
-        """The address after a wait; empty where it has not come. Raises NotServing where none is expected, or
+    async def _hold(self, until: float) -> PublishedGateway:
+        """The gateway after a wait; NOWHERE if none has come. Raises NotServing where none is expected, or
         too many wait.
         """
         late = self._now() >= until
@@ -219,17 +227,17 @@ class Forwarder:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
         except TimeoutError:
-            return ""
+            return NOWHERE
         finally:
             self._held -= 1
-        return self._seen.url
+        return self._seen.gateway
 
     async def _watch(self) -> None:
         """Look for a leader while requests are held."""
         while self._held:
             await asyncio.sleep(HELD_LOOK_S)
             await self._look()
-            if self._seen.url or not (self.stands_by or self._seen.is_expected):
+            if self._seen.gateway.url or not (self.stands_by or self._seen.is_expected):
                 self._tell()
 
     def _tell(self) -> None:
@@ -243,23 +251,23 @@ class Forwarder:
 
     def _read(self) -> _Seen:
         row = self._store.leadership
-        url, leader = row.gateway_url(), row.leader()
+        published, leader = row.gateway(), row.leader()
         if leader.holder != self._place.incarnation:
-            url = usable_address(url, leader, self._place.host)
-            if url or leader.alive:
-                return _Seen(url, is_expected=True)
-        elif self.own_url:
-            return _Seen(self.own_url, is_expected=True)
-        return _Seen("", is_expected=bool(self._store.standbys.present()))
+            is_usable = bool(usable_address(published.url, leader, self._place.host))
+            if is_usable or leader.alive:
+                return _Seen(published if is_usable else NOWHERE, is_expected=True)
+        elif self.own.url:
+            return _Seen(self.own, is_expected=True)
+        return _Seen(NOWHERE, is_expected=bool(self._store.standbys.present()))
 
     # ------------------------------------------------------------------ ends
 
-    def lead(self, own_url: str, finish_s: float) -> None:
+    def lead(self, own: PublishedGateway, finish_s: float) -> None:
         """This process leads: requests go to its own gateway, which must not lead back here.
 
         What the last leader has begun to answer may take `finish_s`: it may be a machine that is gone.
         """
-        self.own_url, self._seen = own_url, _Seen(own_url, is_expected=True)
+        self.own, self._seen = own, _Seen(own, is_expected=True)
         self._read_at = self._now()
         self._tell()
         for each in self._limits:
@@ -276,6 +284,11 @@ class Forwarder:
 def comes_from_standby(request: web.Request) -> bool:
     """Whether a standby has passed it on, and no other gateway since."""
     return request.headers.getall(hdrs.VIA, [""])[-1].rstrip().endswith(STANDBY)
+
+
+def has_key(request: web.Request, key: str) -> bool:
+    """Whether a standby has passed it on: `key` is in the database, and sent to the gateway it belongs to."""
+    return secrets.compare_digest(request.headers.get(KEY, "").encode(), key.encode())
 
 
 def usable_address(url: str, leader: Leader, host: str) -> str:

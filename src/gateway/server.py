@@ -27,6 +27,7 @@ from aiohttp import web
 
 from ..access import is_loopback
 from ..config import ProviderAccess
+from ..core.store import PublishedGateway
 from ..errors import ConfigError
 from ..formatting import plural
 from .app import build_app
@@ -165,9 +166,10 @@ class Gateway:
         self._place = Place(socket.gethostname(), context.incarnation, context.settings.gateway.max_waiting)
 
     @property
-    def published_url(self) -> str:
-        """The base URL for standbys."""
-        return self._context.settings.gateway.advertise_url or self.listener.url_for_others
+    def published(self) -> PublishedGateway:
+        """What standbys need."""
+        url = self._context.settings.gateway.advertise_url or self.listener.url_for_others
+        return PublishedGateway(url, self._context.key)
 
     def reload(self) -> str:
         """Read the tokens file again; returns what it did. Raises ConfigError: the old tokens stay."""
@@ -207,7 +209,7 @@ class Gateway:
                 doors.close()
                 forwarder.stands_by = False
                 if leads:
-                    forwarder.lead(self.listener.url, FINISH_S)
+                    forwarder.lead(PublishedGateway(self.listener.url, self._context.key), FINISH_S)
                     handed_over.set()
                     await doors.empty()
                     await forwarder.settled()

@@ -81,7 +81,7 @@ def _page(
         form=form,
         errors=errors or {},
         file_errors=file_errors or {},
-        gateway_url=context.store.leadership.gateway_url() or context.settings.gateway.url,
+        gateway_url=context.store.leadership.gateway().url or context.settings.gateway.url,
         tiers=TIERS,
     )
 

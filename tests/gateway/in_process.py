@@ -78,7 +78,7 @@ async def in_process(
             times=times,
         )
         gateway = Gateway(listener, context)
-        leadership.publish(gateway.published_url)
+        leadership.publish(gateway.published)
         try:
             async with gateway.serving(served.pool):
                 yield InProcess(listener.port, served, context)

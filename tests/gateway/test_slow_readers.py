@@ -21,7 +21,7 @@ from src.core.relay import Relay
 from src.core.store import Store
 from src.gateway.asked import Asked
 from src.gateway.connections import Connections
-from src.gateway.forwarding import STANDBY
+from src.gateway.forwarding import KEY, STANDBY
 from src.gateway.streaming import Stream
 from src.gateway.time_limits import TimeLimits
 from src.records import TaskStatus
@@ -156,15 +156,18 @@ async def test_a_reader_that_takes_a_byte_now_and_then_is_disconnected_too(
     check_cancelled(store)
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["with the key", "by its own account"])
 async def test_a_standby_that_stops_reading_is_disconnected_later(
-    store: Store, huge: SimulatorProcess
+    store: Store, huge: SimulatorProcess, is_known: bool
 ) -> None:
     async with served(store, huge, "leader") as gateway:
         began = time.monotonic()
-        passed_on = {"receive_bytes": SMALL_BYTES, "header": f"Via: 1.1 a-standby {STANDBY}\r\n"}
+        key = store.leadership.gateway().key if is_known else "a-guess"
+        header = f"Via: 1.1 a-standby {STANDBY}\r\n{KEY}: {key}\r\n"
+        passed_on = {"receive_bytes": SMALL_BYTES, "header": header}
         async with gateway.sent("/v1/chat/completions", STREAM, **passed_on) as client:
             await seen_until_reset(client)
-        assert time.monotonic() - began > TIMES.standby_read_s
+        assert (time.monotonic() - began > TIMES.standby_read_s) == is_known
         await ended(gateway)
     check_cancelled(store)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from src.core.store import Identity, Store
+from src.core.store import Identity, PublishedGateway, Store
 from src.errors import LeadershipLost
 from src.records import Event, TaskStatus
 
@@ -46,7 +46,7 @@ WRITES: dict[str, Write] = {
     "release_dead": lambda store, _: store.orchestrators.release_dead("me", NOW),
     "retire": lambda store, _: store.orchestrators.retire("me", now=NOW),
     "renew_lead": lambda store, _: store.leadership.renew(),
-    "publish": lambda store, _: store.leadership.publish("http://127.0.0.1:1"),
+    "publish": lambda store, _: store.leadership.publish(PublishedGateway("http://127.0.0.1:1")),
 }
 
 

@@ -9,7 +9,15 @@ from flask.testing import FlaskClient
 
 from src.config import load_settings
 from src.core.budget_keeper import keep_cap
-from src.core.store import DEFERS, Identity, NewBatch, PlannedRow, Registrant, Store
+from src.core.store import (
+    DEFERS,
+    Identity,
+    NewBatch,
+    PlannedRow,
+    PublishedGateway,
+    Registrant,
+    Store,
+)
 from src.messages import Message
 from src.records import Attempt, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
@@ -111,7 +119,7 @@ def test_without_budgets_the_one_of_the_gateway_is_shown(tmp_path: Path) -> None
         assert "<code>http://127.0.0.1:5001/v1</code>" in client.get("/new").text
         leader = store.fenced().leadership
         leader.take(Identity("one", 1, "here", 10.0), seen=leader.leader())
-        leader.publish("http://127.0.0.1:5999")
+        leader.publish(PublishedGateway("http://127.0.0.1:5999"))
         assert "<code>http://127.0.0.1:5999/v1</code>" in client.get("/new").text
         figures = client.get("/metrics").text
         assert 'orchestrator_budget_remaining_usd{budget="gateway:daily"} 10.0' in figures

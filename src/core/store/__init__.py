@@ -18,7 +18,7 @@ A `Store` has one component for each duty, all over one `Database`:
     reports        counts, batches, usage, summaries, samples for forecasts
     orchestrators  register, send heartbeats, reserve the cost of calls, retire
     leadership     the orchestrator that leads, and its epoch
-    standbys       the orchestrators that wait for the lead, for people to see
+    standbys       the orchestrators that wait for the lead
     controls       settings and commands
     events         the log of events
     learned_state  what was learned about providers
@@ -52,7 +52,7 @@ from .direct_tasks import DirectRecord, DirectTasks
 from .events import Events
 from .identifiers import Identifiers, TaskStream
 from .intake import Intake
-from .leadership import Identity, LeadershipRow
+from .leadership import Identity, LeadershipRow, PublishedGateway
 from .learned_state import LearnedState
 from .loading import Loader
 from .lock import HostLock
@@ -211,6 +211,7 @@ __all__ = [
     "ProviderBatch",
     "ProviderBatchPage",
     "ProviderBatchSums",
+    "PublishedGateway",
     "RowEnd",
     "SettledRow",
     "BatchPage",

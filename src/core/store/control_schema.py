@@ -40,9 +40,10 @@ leadership = Table(
     Column("renewals", BigInteger, nullable=False),  # a standby watches whether it changes
     Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
     Column("gateway_url", Text, nullable=False, server_default=""),  # the holder's; empty: it has none
+    Column("gateway_key", Text, nullable=False, server_default=""),  # by which it knows requests of standbys
 )
 
-standbys = Table(  # for people; no row of it decides anything
+standbys = Table(  # for people, and for a leader that ends: requests wait if one may follow
     "standbys",
     metadata,
     Column("incarnation", Text, primary_key=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +15,7 @@ from .reconnecting import reconnecting
 from .rows import Leader
 
 _L = schema.leadership.c
+_GATEWAY = (_L.gateway_url, _L.gateway_key)
 _THE_ROW = _L.id == schema.THE_LEADERSHIP
 
 
@@ -26,6 +27,16 @@ class Identity:
     pid: int
     host: str
     lease_s: float
+
+
+class PublishedGateway(NamedTuple):
+    """The base URL of a leader's gateway, and the key by which it knows requests of standbys.
+
+    An empty URL: there is none, or it is not known.
+    """
+
+    url: str = ""
+    key: str = ""
 
 
 @reconnecting()
@@ -46,7 +57,7 @@ class LeadershipRow:
         lock = self.host_lock
         clock = sa.literal(0.0) if lock is not None else database_clock()
         # The columns that every schema with this table has: a migration asks, too.
-        known = (each for each in schema.leadership.c if each is not _L.gateway_url)
+        known = (each for each in schema.leadership.c if not each.name.startswith("gateway_"))
         query = sa.select(*known, clock.label("clock")).where(_THE_ROW)
         with self._database.reading() as connection:
             row = connection.execute(query).one()
@@ -58,10 +69,10 @@ class LeadershipRow:
             renewed_ago_s=max(0.0, ago_s) if lock is None and row.holder else None,
         )  # fmt: skip
 
-    def gateway_url(self) -> str:
-        """The address of the gateway of the leader, or of the last one that did not end cleanly."""
+    def gateway(self) -> PublishedGateway:
+        """The gateway of the leader, or of the last one that did not end cleanly."""
         with self._database.reading() as connection:
-            return str(connection.execute(sa.select(_L.gateway_url).where(_THE_ROW)).scalar_one())
+            return PublishedGateway(*connection.execute(sa.select(*_GATEWAY).where(_THE_ROW)).one())
 
     def take(self, identity: Identity, *, seen: Leader | None = None) -> int | None:
         """Raise the epoch and demand it of every write of this store. Returns the new epoch.
@@ -83,6 +94,7 @@ class LeadershipRow:
                 "renewals": row.renewals + 1,
                 "renewed_at": self._clock(),
                 "gateway_url": "",
+                "gateway_key": "",
             }
             connection.execute(sa.update(schema.leadership).where(_THE_ROW).values(values))
         self._database.demand(row.epoch + 1)
@@ -92,9 +104,9 @@ class LeadershipRow:
         """Renew the lease. Raises LeadershipLost if another orchestrator leads."""
         self._change({"renewals": _L.renewals + 1, "renewed_at": self._clock()})
 
-    def publish(self, gateway_url: str) -> None:
+    def publish(self, gateway: PublishedGateway) -> None:
         """Tell where the leader's gateway is. Raises LeadershipLost if another orchestrator leads."""
-        self._change({"gateway_url": gateway_url})
+        self._change({"gateway_url": gateway.url, "gateway_key": gateway.key})
 
     def _change(self, values: dict[str, Any]) -> None:
         mine = sa.and_(_THE_ROW, _L.epoch == self._database.epoch)
@@ -109,7 +121,7 @@ class LeadershipRow:
             connection.execute(
                 sa.update(schema.leadership)
                 .where(mine)
-                .values(holder="", renewals=_L.renewals + 1, gateway_url="")
+                .values(holder="", renewals=_L.renewals + 1, gateway_url="", gateway_key="")
             )
         self._database.demand(None)
 
