@@ -246,9 +246,8 @@ def _judged(text: str, validator: Any) -> Reading:
     if not problems:
         return Reading(text)
     feedback = "\n".join(f"- {_place('$', each.absolute_path)}: {_short(each.message)}" for each in problems)
-    return Reading(
-        None, feedback, f"{_place('$', problems[0].absolute_path)} breaks {problems[0].validator!r}"
-    )
+    broken = problems[0].validator or False  # a schema that is `false` allows no value
+    return Reading(None, feedback, f"{_place('$', problems[0].absolute_path)} breaks {broken!r}")
 
 
 def _place(root: str, path: Any) -> str:

@@ -99,6 +99,11 @@ def unreadable(error: OSError) -> str:
     return f"cannot be read ({error.strerror or error})"
 
 
+def not_utf_8(error: UnicodeDecodeError) -> str:
+    """Where a text is no UTF-8, in the same words for every file."""
+    return f"not UTF-8 at byte {error.start + 1}; save the file as UTF-8"
+
+
 class StoreError(OrchestratorError):
     """The store could not be opened, read or written."""
 

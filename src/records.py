@@ -17,6 +17,7 @@ from .media_sizes import MediaSize, sizes_of
 from .messages import ContentPart, Message, Tool, media_in, text_parts
 
 NANOS_PER_USD = 1_000_000_000
+MAX_USD = 1_000_000_000  # of a cap: nine times as much fits the 64 bits of the databases
 GENERAL = "general"  # the task type of a task that names none
 EMBEDDINGS = "embeddings"  # the form of `Native` whose answer is vectors, not text
 RUNS = "runs/"  # what the batches of runs begin with: runs/SUBMITTER/ID

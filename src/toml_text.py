@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, not_utf_8
 
 
 def parse_toml(content: bytes, where: str) -> dict[str, Any]:
@@ -13,8 +13,7 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 at byte {error.start + 1}; save it as UTF-8"
-        raise ConfigError(problem, where=where) from error
+        raise ConfigError(not_utf_8(error), where=where) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not valid TOML: {error}", where=where) from error
     except ValueError as error:

@@ -243,12 +243,13 @@ def test_a_pattern_without_end_does_not_hold_up_the_pool(schema: dict[str, Any],
         ({"n_1": "five"}, "$.n_1 breaks 'type'"),
         ({"name": "y-1"}, "$.name breaks 'pattern'"),
         ({"other": 1}, "$ breaks 'additionalProperties'"),
+        ({"never": 1}, "$ breaks False"),
     ],
 )
 def test_patterns_of_values_and_of_names_are_kept(draft: str, answer: Any, where: str | None) -> None:
     schema = {
         "$schema": f"{'http' if '07' in draft else 'https'}://json-schema.org/{draft}",
-        "properties": {"name": {"type": "string", "pattern": r"^x-\d+$"}},
+        "properties": {"name": {"type": "string", "pattern": r"^x-\d+$"}, "never": False},
         "patternProperties": {r"^n_\d+$": {"type": "integer"}},
         "additionalProperties": False,
     }

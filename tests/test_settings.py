@@ -183,7 +183,7 @@ def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(
     ("content", "expected"),
     [
         (b"\xef\xbb\xbf[store]\nretention_days = 30\n", ""),
-        (b"[store]\n# caf\xe9\n", "is not UTF-8 at byte 14"),
+        (b"[store]\n# caf\xe9\n", "not UTF-8 at byte 14; save the file as UTF-8"),
     ],
     ids=["byte order mark", "Latin-1"],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..errors import InputError, OrchestratorError
+from ..records import MAX_USD
 from ..settings import LOG_FORMATS
 from ..stop_signals import drop_lost_terminals, stop_signals
 from ..storable import clean, is_clean
@@ -36,7 +37,7 @@ from .shared_options import (
 )
 
 MAX_NUMBER = 2**63 - 1  # the largest integer of the databases
-USD = FiniteRange(min=0.0, min_open=True)
+USD = FiniteRange(min=0.0, min_open=True, max=MAX_USD)
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

@@ -121,9 +121,7 @@ class Batch:
 
         Standard output can't be resumed: each such run is a batch of its own. Raises InputError.
         """
-        if output is None:
-            beside = plain_name(Path(source)).with_suffix(".results.jsonl")
-            output = STDOUT if source == STDOUT else str(beside)
+        output = _output_of(source, output)
         if output != STDOUT:
             refuse_special(Path(output))
             if not _is_printable(output):
@@ -139,6 +137,15 @@ class Batch:
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
         order = InputOrder() if writing.has_input_order(output) else None
         return cls(name, source, output, reading, rejects, writing, order, copy_of_stdin(source))
+
+
+def _output_of(source: str, output: str | None) -> str:
+    """Where results go. Raises InputError for an empty path, as a variable of the shell may be."""
+    if not source or output == "":
+        raise InputError(f"the path of the {'results' if source else 'tasks'} is empty")
+    if output is not None or source == STDOUT:
+        return output or STDOUT
+    return str(plain_name(Path(source)).with_suffix(".results.jsonl"))
 
 
 def _is_printable(name: str) -> bool:

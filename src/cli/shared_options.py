@@ -13,15 +13,13 @@ import click
 from .. import key_trust
 from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, option_of, read_schema
 from ..durations import parse_duration
-from ..errors import InputError, unreadable
+from ..errors import InputError, not_utf_8, unreadable
 from ..logging_setup import LEVELS
 from ..messages import REASONING_EFFORTS
 from ..records import FLEX, STANDARD
 from ..settings import TIERS
 from .session import Options
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = "Output JSON."
 QUIET = "Print only errors, warnings and totals."
 WITHIN = (
@@ -33,6 +31,19 @@ PLAIN_FIELDS = (
     "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "reasoning_effort",
     "service_tier", "system",
 )  # fmt: skip
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: a variable of the shell that is not set must not mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = NamedPath(path_type=Path, dir_okay=False)
+FOLDER = NamedPath(path_type=Path, file_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EVERYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -99,7 +110,7 @@ def text_or_file(_context: click.Context, parameter: click.Parameter, value: str
     except OSError as error:
         raise InputError(f"--{parameter.name}: {path}: {unreadable(error)}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"--{parameter.name}: {path}: not UTF-8 at byte {error.start + 1}") from error
+        raise InputError(f"--{parameter.name}: {path}: {not_utf_8(error)}") from error
     if not text:
         raise InputError(f"--{parameter.name}: {path} is empty")
     return text
@@ -317,7 +328,7 @@ class FiniteRange(click.FloatRange):
     """A range of numbers without NaN and infinity, which click lets pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found: float = super().convert(value, param, ctx)
+        found = click.FLOAT.convert(value, param, ctx)
         if not math.isfinite(found):
             self.fail(f"{found} is no finite number.", param, ctx)
-        return found
+        return float(super().convert(found, param, ctx))

@@ -97,7 +97,7 @@ def _at_providers(session: Session, batch: str) -> str:
 def why_none(rejected: int) -> str:
     """Why a file has no tasks, by how many of its lines were rejected."""
     if not rejected:
-        return "it is empty"
+        return "it has no rows"
     return "its only line was rejected" if rejected == 1 else f"all {rejected:,} lines were rejected"
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..access import MAX_PRIORITY
+from ..records import MAX_USD
 from ..storable import is_clean
 from ..tokens import Role
 from .formats.base import FormatError
@@ -61,7 +62,7 @@ def request_options(
     return RequestOptions(
         timeout_s(headers),
         run_id(headers, body),
-        _number(headers, "run-max-cost-usd", 1e9),
+        _number(headers, "run-max-cost-usd", MAX_USD),
         _priority(headers, role),
         task_type,
         _name(headers, f"{PREFIX}batch"),
@@ -92,7 +93,7 @@ def _number(headers: Mapping[str, str], name: str, most: float) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 < value <= most:
-        raise FormatError(f"{PREFIX}{name} must be a number above 0, up to {most:g}", param=PREFIX + name)
+        raise FormatError(f"{PREFIX}{name} must be a number above 0, up to {most:,.0f}", param=PREFIX + name)
     return value
 
 

@@ -70,7 +70,7 @@ class TaskMaker:
         if isinstance(given, Task):
             return _row_of(given, self._now())
         if isinstance(given, Mapping):
-            return dict(given)
+            return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
         raise InputError(
             f"must be a prompt, a mapping such as {{'prompt': ...}}, or a Task, not {type(given).__name__}"
         )

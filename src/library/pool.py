@@ -26,7 +26,7 @@ from ..errors import InputError, OrchestratorError
 from ..records import Result, Task, TaskStatus
 from .engine import Engine, Item, Submission, again
 from .given import GivenTask, TaskMaker
-from .task_options import TaskOptions, defaults_of
+from .task_options import TaskOptions, check_options, defaults_of
 
 log = logging.getLogger(__name__)
 AHEAD = 1_000  # tasks of a stream that are submitted and not taken yet: more than calls can be in flight
@@ -80,8 +80,13 @@ class Pool:
         state_dir: Path | str | None = None,
         **task_options: Unpack[TaskOptions],
     ) -> None:
-        if max_cost_usd is not None and not max_cost_usd > 0:
-            raise InputError(f"max_cost_usd is {max_cost_usd!r}; it must be above 0")
+        check_options(
+            run_name=run_name,
+            max_cost_usd=max_cost_usd,
+            on_progress=on_progress,
+            config=config,
+            state_dir=state_dir,
+        )
         options = StartOptions(
             None if config is None else Path(config),
             None if state_dir is None else Path(state_dir),
@@ -94,7 +99,7 @@ class Pool:
         defaults = defaults_of(task_options, setup.settings)
         clock = Clock()
         random_name = f"python-{int(clock.now())}-{os.getpid()}-{secrets.token_hex(4)}"
-        batch = random_name if run_name is None else check_batch_name(run_name)
+        batch = random_name if run_name is None else check_batch_name(run_name, "run_name")
         temporary = run_name is None and state_dir is None and not _has_budgets(setup)
         self._engine = Engine(setup, clock, batch, temporary=temporary, max_cost_usd=max_cost_usd)
         self._maker = TaskMaker(batch, setup.settings, clock.now, defaults, resumable=run_name is not None)

@@ -331,7 +331,7 @@ def json_body() -> Any:
     except InputError as error:
         raise Problem(400, "bad_json", f"The body is refused: {error.what}") from None
     except UnicodeDecodeError as error:
-        raise Problem(400, "bad_json", f"The body is not UTF-8: {error}") from None
+        raise Problem(400, "bad_json", f"The body is not UTF-8 at byte {error.start + 1}.") from None
 
 
 def body_of(model: type[Model]) -> Model:

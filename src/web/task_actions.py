@@ -126,7 +126,8 @@ def _refuse_ids_of_others(context: AppContext, batch: str, tasks: Sequence[Task]
 
 def _ids_exist(ids: Sequence[str], count: int, added: int) -> Problem:
     details = {"field": "id", "ids": list(ids[:MAX_WARNINGS]), "added": added}
-    message = f"{count} ids exist with another content: {', '.join(ids[:3])}"
+    exist = "1 id exists" if count == 1 else f"{count:,} ids exist"
+    message = f"{exist} with another content: {', '.join(ids[:3])}"
     return Problem(409, "id_exists", message, details)
 
 

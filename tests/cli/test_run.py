@@ -164,7 +164,8 @@ def test_an_explicit_log_level_wins_over_quiet(tmp_path: Path, live: dict[str, s
 WRONG_INPUT = {
     "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
     "a folder": (["folder"], "folder: is a folder, not a file"),
-    "an empty file": (["empty.txt"], "empty.txt: no usable tasks: it is empty"),
+    "an empty file": (["empty.txt"], "empty.txt: no usable tasks: it has no rows"),
+    "nothing but a header": (["header.csv"], "header.csv: no usable tasks: it has no rows"),
     "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: no usable tasks: all 2 lines were rejected"),
     "a JSON array": (["array.json"], "the file is a JSON array"),
     "UTF-16": (["utf16.txt"], "error: utf16.txt, line 1: the file is UTF-16; save it as UTF-8"),
@@ -181,6 +182,22 @@ WRONG_INPUT = {
     "broken configuration": (["good.txt", "--config", "broken.toml"], "is not valid TOML"),
     "wrong value": (["good.txt", "--config", "wrong.toml"], "pool.max_attempts = 0"),
     "state folder is a file": (["good.txt", "--state-dir", "good.txt/state"], "cannot be written"),
+    "empty path of tasks": ([""], "the path of the tasks is empty"),
+    "empty path of results": (["good.txt", "-o", ""], "the path of the results is empty"),
+    "empty path of a folder": (["good.txt", "--state-dir", ""], "'--state-dir': the path is empty."),
+    "empty path of a schema": (
+        ["good.txt", "--response-schema", ""],
+        "'--response-schema': the path is empty.",
+    ),
+    "schema that is a list": (
+        ["good.txt", "--response-schema", "array.json"],
+        'array.json: must be an object like {"type": "object"}, not a list',
+    ),
+    "seed beyond all": (
+        ["good.txt", "--seed", "9" * 20],
+        "--seed must be at most 9,223,372,036,854,775,807, not 99999999999999999999",
+    ),
+    "cap beyond all": (["good.txt", "--max-cost", "1e300"], "1e+300 is not in the range 0.0<x<=1000000000"),
     "broken simulator": (["good.txt", "--simulator-config", "wrong.json"], "unknown fault"),
 }
 
@@ -192,6 +209,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     (tmp_path / "folder").mkdir()
     (tmp_path / "good.txt").write_text("Hi\n")
     (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "header.csv").write_text("id,prompt\n")
     (tmp_path / "bad.jsonl").write_text("{}\n[]\n")
     (tmp_path / "array.json").write_text('[{"prompt": "a"}]')
     (tmp_path / "utf16.txt").write_text("Hi", encoding="utf-16")

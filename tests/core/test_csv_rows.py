@@ -145,9 +145,15 @@ BAD_ROWS = {
     "text behind a quote": ('1,"Hi" there,5', "expected ',' or the end of the line after a closing quote"),
     "over two lines": ('1,"Hi\nyou" there,5', "to line 4: expected ','"),
     "carriage return": ("1,Hi\ryou,5", "a carriage return outside quotes"),
-    "bytes": (b"1,H\xff,5", "not UTF-8 at byte 4"),
-    "bytes in a cell of two lines": (b'1,"H\xff\nprompt,",5', "not UTF-8 at byte 5"),
+    "bytes": (b"1,H\xff,5", "not UTF-8 at byte 4; save the file as UTF-8"),
+    "bytes in a cell of two lines": (b'1,"H\xff\nprompt,",5', "not UTF-8 at byte 5; save the file as UTF-8"),
 }
+
+
+def test_a_comma_in_a_table_of_one_column_is_told(settings: Settings) -> None:
+    bad, good = read(b"prompt\nHi, you\nx\n", settings)
+    assert isinstance(bad, BadLine) and bad.reason.startswith("2 cells for 1 column; put a cell that")
+    assert prompts([good]) == ["x"]
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_ROWS.values(), ids=BAD_ROWS.keys())

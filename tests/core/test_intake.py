@@ -120,7 +120,10 @@ BAD_ROWS = {
         '{"prompt": "a", "deadline": 1e999}',
         "'deadline' must be a finite number, not inf",
     ),
-    "endless digits": ('{"prompt": "a", "priority": 1' + "0" * 5000 + "}", "unreadable JSON:"),
+    "endless digits": (
+        '{"prompt": "a", "priority": 1' + "0" * 5000 + "}",
+        "unreadable JSON: a number has too many digits",
+    ),
     "endless nesting": ("[" * 100_000, "unreadable JSON: nested too deeply"),
     "no prompt": ('{"id": "x"}', "no prompt: give 'prompt' or 'messages'"),
     "null prompt": ('{"prompt": null}', "no prompt: give 'prompt' or 'messages'"),
@@ -223,7 +226,7 @@ def test_a_bad_line_says_its_number_and_why_and_the_others_are_read(
 
 def test_bytes_that_are_not_utf8_are_a_bad_line(settings: Settings) -> None:
     good, bad = read(b"one\ntw\xff\n", settings)
-    assert isinstance(good, Task) and bad == BadLine(2, "not UTF-8 at byte 3")
+    assert isinstance(good, Task) and bad == BadLine(2, "not UTF-8 at byte 3; save the file as UTF-8")
 
 
 def test_a_file_with_nul_bytes_at_its_beginning_is_not_text(settings: Settings) -> None:

@@ -244,6 +244,44 @@ def test_an_invalid_cap_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
     assert done.process.returncode != 0 and "max_cost_usd is 0.0; it must be above 0" in done.err
 
 
+WRONG_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "cap as text": ({"max_cost_usd": "1"}, "max_cost_usd is '1'; it must be above 0"),
+    "cap that is true": ({"max_cost_usd": True}, "max_cost_usd is True; it must be above 0"),
+    "cap that is no number": ({"max_cost_usd": math.nan}, "max_cost_usd is nan; it must be above 0"),
+    "cap beyond all": ({"max_cost_usd": 1e300}, "it must be above 0, and at most 1,000,000,000"),
+    "no function": ({"on_progress": 5}, "on_progress is 5; it must be a function"),
+    "name that is a number": ({"run_name": 5}, "run_name is 5; it must be text"),
+    "empty name": ({"run_name": ""}, "run_name needs 1 to 500 characters, not 0"),
+    "empty folder": ({"state_dir": ""}, "state_dir is ''; it must be the path of a folder"),
+    "settings as a mapping": (
+        {"config": {"pool": 1}},
+        "config is {'pool': 1}; it must be the path of a file",
+    ),
+    "models as a number": ({"models": 5}, "models must be a list, not the number 5"),
+    "choices as a word": ({"choices": "yes"}, "choices must be a list, not text"),
+    "choices as a number": ({"choices": 5}, "choices must be a list, not the number 5"),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS.keys())
+def test_an_option_of_another_kind_is_refused_before_anything_is_asked(
+    options: dict[str, Any], said: str, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in live_environment(simulator.base_urls).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as refused:
+        answer(["x"], **options)
+    assert said in str(refused.value)
+    assert not any(provider["calls"] for provider in simulator.stats().values())
+
+
+def test_several_values_may_be_a_tuple_in_a_task_and_in_options() -> None:
+    task = {"prompt": "x", "choices": ("a", "b"), "models": ("gpt-6-luna",)}
+    for given, options in ((task, {}), ("x", {"choices": ("a", "b"), "models": ("gpt-6-luna",)})):
+        [result] = answer([given], simulate=True, **options)
+        assert (result.model, json.loads(result.output or "")["choice"] in "ab") == ("gpt-6-luna", True)
+
+
 def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
     tmp_path: Path, env: dict[str, str], simulator: SimulatorProcess
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError, hint
+from ...formatting import plural
 from .csv_cells import value_of
 from .csv_records import Record
 from .fields import TaskFields
@@ -96,10 +97,9 @@ class _Columns:
     def row(self, record: Record) -> Row | BadLine:
         """The record as fields of a task."""
         if len(record.cells) != len(self._names):
-            what = "cell" if len(record.cells) == 1 else "cells"
+            found, wanted = plural(len(record.cells), "cell"), plural(len(self._names), "column")
             reason = (
-                f"{len(record.cells)} {what} for {len(self._names)} columns; put a cell that contains a "
-                "delimiter or a line end in double quotes"
+                f"{found} for {wanted}; put a cell that contains a delimiter or a line end in double quotes"
             )
             return BadLine(record.line, reason, record.text)
         cells = dict(zip(self._names, record.cells, strict=True))

@@ -33,12 +33,12 @@ MAX_SEED = 2**63 - 1  # OpenAI takes 64 bits with a sign
 MAX_BATCH_CHARS = 500
 
 
-def check_batch_name(name: str) -> str:
-    """Return the name. Raises InputError where it is too long or not printable."""
+def check_batch_name(name: str, key: str = "'batch'") -> str:
+    """Return the name. Raises InputError where it is too long or not printable. `key`: what gives it."""
     if not 0 < len(name) <= MAX_BATCH_CHARS:
-        raise InputError(f"'batch' needs 1 to {MAX_BATCH_CHARS} characters, not {len(name)}")
+        raise InputError(f"{key} needs 1 to {MAX_BATCH_CHARS} characters, not {len(name)}")
     if not name.isprintable():
-        raise InputError("'batch' must not contain control characters or line ends")
+        raise InputError(f"{key} must not contain control characters or line ends")
     return name
 
 

@@ -18,15 +18,15 @@ def parse_json(text: str) -> Any:
         raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise InputError("unreadable JSON: nested too deeply") from None
-    except ValueError as error:
-        raise InputError(f"unreadable JSON: {error}") from None
+    except ValueError:  # of Python's limit for numbers
+        raise InputError("unreadable JSON: a number has too many digits") from None
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """One JSON object. Raises InputError."""
+def parse_object(text: str, like: str = '{"prompt": "..."}') -> dict[str, Any]:
+    """One JSON object. Raises InputError, whose message shows what it may be `like`."""
     value = parse_json(text)
     if not isinstance(value, dict):
-        raise InputError(f'must be an object like {{"prompt": "..."}}, not {kind_of(value)}')
+        raise InputError(f"must be an object like {like}, not {kind_of(value)}")
     return value
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import InputError, unreadable
+from ...errors import InputError, not_utf_8, unreadable
 
 PACKED = ".gz"
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
@@ -124,7 +124,7 @@ def _numbered(stream: BinaryIO | Unpacked) -> Iterator[Line | BadLine]:
             yield number, raw.decode()
         except UnicodeDecodeError as error:
             text = raw.rstrip(b"\r\n").decode(errors="backslashreplace")
-            yield BadLine(number, f"not UTF-8 at byte {error.start + 1}", text)
+            yield BadLine(number, not_utf_8(error), text)
 
 
 def nonblank(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InputError, hint, unreadable
+from ...errors import InputError, hint, not_utf_8, unreadable
 from .validation_messages import shown
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
@@ -60,7 +60,7 @@ class Template:
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 at byte {error.start + 1}") from error
+            raise InputError(f"{path}: {not_utf_8(error)}") from error
         return cls.of(text.replace("\r\n", "\n").removesuffix("\n"), str(path))
 
     def check(self, known: Collection[str]) -> None:

@@ -57,16 +57,27 @@ def _allowed(kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
     if kind in _KINDS:
         return _KINDS[kind]
     bounds = {
-        "greater_than": "above {gt:,.10g}",
-        "greater_than_equal": "at least {ge:,.10g}",
-        "less_than_equal": "at most {le:,.10g}",
+        "greater_than": "above {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than_equal": "at most {le}",
         "string_too_short": "at least {min_length} character",
         "string_too_long": "at most {max_length} characters",
         "too_short": "at least {min_length} long",
         "finite_number": "a finite number",
         "literal_error": "one of {expected}" if " or " in limits.get("expected", "") else "{expected}",
     }
-    return bounds[kind].format(**limits) if kind in bounds else otherwise
+    written = {name: _number_text(limit) for name, limit in limits.items()}
+    return bounds[kind].format(**written) if kind in bounds else otherwise
+
+
+def _number_text(limit: Any) -> str:
+    return (
+        f"{limit:,.10g}"
+        if isinstance(limit, float)
+        else f"{limit:,}"
+        if isinstance(limit, int)
+        else str(limit)
+    )
 
 
 def _found(kind: str, given: Any) -> str:
