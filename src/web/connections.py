@@ -97,6 +97,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
+        if not (self.chunked or self.content_length):
+            self.expect_continue = False  # no body follows, for which waitress would wait all the same
         if not (self.chunked or self.expect_continue or self.content_length > CHECKED_BODY_BYTES):
             return
         answer = self._admission.limit(self, self._address)

@@ -143,6 +143,15 @@ def test_an_admitted_body_arrives_complete(server: Any) -> None:
             assert answer(connection).startswith("HTTP/1.1 202 ")
 
 
+@pytest.mark.parametrize("length", [(), ("Content-Length: 0",)], ids=["no length", "length 0"])
+def test_a_request_without_a_body_that_asks_first_is_answered_at_once(
+    server: Any, length: tuple[str, ...]
+) -> None:
+    with connect(server) as connection:
+        connection.sendall(head("GET", "/healthz", "Expect: 100-continue", "Connection: close", *length))
+        assert answer(connection).startswith("HTTP/1.1 200 ")
+
+
 def test_hundreds_of_half_sent_requests_do_not_block_others(
     server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

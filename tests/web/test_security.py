@@ -617,7 +617,7 @@ def test_a_submitter_cannot_use_the_upload_of_another(shared: FlaskClient) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["a\x1b[31mb", "a\r\nb", "a\nb", "a\x00b", "a\u202eb", "a\x9bb", "", "x" * 501]
+    "name", ["a\x1b[31mb", "a\r\nb", "a\nb", "a\x00b", "a\u202eb", "a\x9bb", "", " ", "\u3000", "x" * 501]
 )
 def test_the_name_of_a_batch_is_safe_for_terminals_and_logs(
     client: FlaskClient, store: Store, name: str
@@ -632,7 +632,7 @@ def test_the_name_of_a_batch_is_safe_for_terminals_and_logs(
     form = {"csrf": csrf_of(client), "file": (io.BytesIO(b'{"prompt": "x"}\n'), "a\x1b[31mb.jsonl")}
     address = client.post("/uploads", data=form).headers["Location"]
     assert "\x1b" not in client.get(address).text
-    if name:  # an empty field means the file's name
+    if name.strip():  # an empty field means the file's name
         assert client.post(address, data={"csrf": csrf_of(client), "batch": name}).status_code == 422
     assert len(store.reports.batches()) == before
 

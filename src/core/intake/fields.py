@@ -37,6 +37,8 @@ def check_batch_name(name: str, key: str = "'batch'") -> str:
     """Return the name. Raises InputError where it is too long or not printable. `key`: what gives it."""
     if not 0 < len(name) <= MAX_BATCH_CHARS:
         raise InputError(f"{key} needs 1 to {MAX_BATCH_CHARS} characters, not {len(name)}")
+    if not name.strip():
+        raise InputError(f"{key} is blank")
     if not name.isprintable():
         raise InputError(f"{key} must not contain control characters or line ends")
     return name
