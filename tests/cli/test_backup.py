@@ -95,7 +95,7 @@ def test_a_backup_is_a_private_file_without_a_log_beside_it(tmp_path: Path) -> N
     ("target", "env", "code", "why"),
     [
         ("taken.db", {}, 2, "taken.db exists"),
-        ("no/folder.db", {}, 3, "no backup: "),
+        ("no/folder.db", {}, 3, "no backup: no/folder.db cannot be written (No such file or directory)"),
         ("copy.db", {"ORCHESTRATOR_STATE_DIR": "elsewhere"}, 3, "no such database"),
         ("copy.db", {"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, 2, "pg_dump"),
     ],

@@ -28,7 +28,9 @@ def back_up(source: Path, target: Path) -> int:
         os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         tasks = _copy(source, fresh)
         fresh.rename(target)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
+        raise StoreError(f"no backup: {target} cannot be written ({error.strerror or error})") from error
+    except sqlite3.Error as error:
         raise StoreError(f"no backup: {error}") from error
     finally:
         fresh.unlink(missing_ok=True)
