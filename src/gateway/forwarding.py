@@ -21,6 +21,10 @@ from that standby again.
 
 **Headers** that concern one connection stay on it (RFC 9110, section 7.6.1).
 
+**Gone.** The machine of a leader may vanish without a word. Its connections are probed, and given up within
+SILENT_S. A leader that was replaced, for instance since its process stands still, gets FINISH_S for what it
+has begun.
+
 **Breaks.** A leader that breaks off before its answer begins may have called a provider, so the request is
 not sent again: 503 with `retry-after`. Later the client's connection is broken too: an answer that was cut
 off must not look complete. A client that goes away ends its request at the leader.
@@ -73,6 +77,9 @@ HOLD_S = 60.0  # a leader that ends takes 30 s at most, one that was killed is r
 SETTLE_LOOK_S = 0.05
 PASSING_S = 0.5  # a shorter wait is not taken off the deadline
 LEAST_DEADLINE_S = 1.0  # is left to a request that has waited
+FINISH_S = 5.0  # for answers that are being written when another one leads
+SILENT_S = 15  # without a sign of the leader's system: a probe each PROBE_S, after as long without any data
+PROBE_S = 5
 UNREAD_BYTES = 64 * 1024  # of an answer, that the system keeps until it is passed on, instead of megabytes
 STANDBY = "(standby)"
 MISDIRECTED = 421
@@ -86,6 +93,13 @@ _OF_A_CONNECTION = frozenset({
 # A body is passed on as it was read: decoded, and of another length.
 _NOT_PASSED_ON = frozenset({"host", "via", "expect", "content-length", "content-encoding", KEY})
 NOWHERE = PublishedGateway()
+# Systems differ in what they have of these. The last one holds for what was sent, and is in milliseconds.
+_PROBES = {
+    "TCP_KEEPIDLE": PROBE_S,
+    "TCP_KEEPINTVL": PROBE_S,
+    "TCP_KEEPCNT": SILENT_S // PROBE_S - 1,
+    "TCP_USER_TIMEOUT": 1_000 * SILENT_S,
+}
 
 
 class Place(NamedTuple):
@@ -117,7 +131,7 @@ class Forwarder:
         self._held = self._busy = 0
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # what was seen ends the wait; a new one each time
-        self._limits: set[asyncio.Timeout] = set()  # of requests that a leader has
+        self._asked: dict[asyncio.Timeout, PublishedGateway] = {}  # limits of requests, and who has them
         self._now = asyncio.get_running_loop().time
 
     # ------------------------------------------------------------------ requests
@@ -145,7 +159,7 @@ class Forwarder:
             headers = self._headers(request, to)
             if (waited_s := self._now() - began) > PASSING_S:
                 headers[f"{PREFIX}timeout"] = f"{max(limit_s - waited_s, LEAST_DEADLINE_S):.3f}"
-            answer = await self._exchange(request, to.url, headers, body)
+            answer = await self._exchange(request, to, headers, body)
             if answer is not None:
                 return answer
             self._seen, to = _Seen(NOWHERE, is_expected=True), NOWHERE  # this leader has just ended
@@ -161,16 +175,16 @@ class Forwarder:
         return headers
 
     async def _exchange(
-        self, request: web.Request, url: str, headers: CIMultiDict[str], body: bytes
+        self, request: web.Request, to: PublishedGateway, headers: CIMultiDict[str], body: bytes
     ) -> web.StreamResponse | None:
         """Send it, and the answer back; None where it did not reach a leader."""
         passed: web.StreamResponse | None = None
-        to = URL(url.rstrip("/") + request.rel_url.raw_path_qs, encoded=True)
+        url = URL(to.url.rstrip("/") + request.rel_url.raw_path_qs, encoded=True)
         try:
             async with (
-                self._limited(),
+                self._limited(to),
                 self._session.request(
-                    request.method, to, headers=headers, data=body or None, allow_redirects=False
+                    request.method, url, headers=headers, data=body or None, allow_redirects=False
                 ) as answer,
             ):
                 if answer.status == MISDIRECTED:
@@ -196,14 +210,22 @@ class Forwarder:
         return passed
 
     @asynccontextmanager
-    async def _limited(self) -> AsyncIterator[None]:
-        """No limit of time, until this process leads."""
+    async def _limited(self, to: PublishedGateway) -> AsyncIterator[None]:
+        """No limit of time, until another one than `to` leads."""
         async with asyncio.timeout(None) as limit:
-            self._limits.add(limit)
+            self._asked[limit] = to
+            self._look_on()
             try:
                 yield
             finally:
-                self._limits.discard(limit)
+                del self._asked[limit]
+
+    def _limit_others(self) -> None:
+        """Another one leads: what the one before has begun to answer may take a little longer."""
+        now = self._seen.gateway
+        for limit, to in self._asked.items():
+            if to != now and now.url and limit.when() is None:
+                limit.reschedule(self._now() + FINISH_S)
 
     # ------------------------------------------------------------------ the leader
 
@@ -221,8 +243,7 @@ class Forwarder:
         if late or self._held >= self._place.most_held or not (self.stands_by or self._seen.is_expected):
             raise not_leading()
         self._held += 1
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch())
+        self._look_on()
         try:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
@@ -232,12 +253,17 @@ class Forwarder:
             self._held -= 1
         return self._seen.gateway
 
+    def _look_on(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+
     async def _watch(self) -> None:
-        """Look for a leader while requests are held."""
-        while self._held:
+        """Look for the leader while requests are held, or at one."""
+        while self._held or self._asked:
             await asyncio.sleep(HELD_LOOK_S)
-            await self._look()
-            if self._seen.gateway.url or not (self.stands_by or self._seen.is_expected):
+            if self._held or self._now() - self._read_at >= LOOK_S:
+                await self._look()
+            if self._held and (self._seen.gateway.url or not (self.stands_by or self._seen.is_expected)):
                 self._tell()
 
     def _tell(self) -> None:
@@ -245,8 +271,12 @@ class Forwarder:
         self._news = asyncio.Event()
 
     async def _look(self) -> None:
+        own = self.own
         with suppress(StoreError):  # without the database no other leader appears
-            self._seen = await asyncio.to_thread(self._read)
+            seen = await asyncio.to_thread(self._read)
+            if self.own is own:  # else this process leads since then
+                self._seen = seen
+                self._limit_others()
         self._read_at = self._now()
 
     def _read(self) -> _Seen:
@@ -262,16 +292,17 @@ class Forwarder:
 
     # ------------------------------------------------------------------ ends
 
-    def lead(self, own: PublishedGateway, finish_s: float) -> None:
-        """This process leads: requests go to its own gateway, which must not lead back here.
-
-        What the last leader has begun to answer may take `finish_s`: it may be a machine that is gone.
-        """
+    def lead(self, own: PublishedGateway) -> None:
+        """This process leads: requests go to its own gateway, which must not lead back here."""
         self.own, self._seen = own, _Seen(own, is_expected=True)
         self._read_at = self._now()
         self._tell()
-        for each in self._limits:
-            each.reschedule(self._now() + finish_s)
+        self._limit_others()
+
+    def end(self) -> None:
+        """Look for no leader any more."""
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def settled(self, within_s: float | None = None) -> None:
         """Wait until no request is passed on any more."""
@@ -317,6 +348,10 @@ def _socket(address: AddrInfoType) -> socket.socket:
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return made
 
 
@@ -333,4 +368,8 @@ async def forwarding(store: Store, place: Place) -> AsyncIterator[Forwarder]:
         skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE, hdrs.USER_AGENT),
     )
     async with session:
-        yield Forwarder(store, place, session)
+        forwarder = Forwarder(store, place, session)
+        try:
+            yield forwarder
+        finally:
+            forwarder.end()

@@ -33,7 +33,7 @@ from ..formatting import plural
 from .app import build_app
 from .connections import CONNECTIONS, Connections
 from .context import GatewayContext
-from .forwarding import Place, forwarding
+from .forwarding import FINISH_S, Place, forwarding
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator
@@ -44,7 +44,6 @@ BACKLOG = 512
 UNSENT_BYTES = 64 * 1024
 LINGER_S = 2.0  # to read what a refused client still sends, so that it sees the answer
 IDLE_S = 75.0  # longer than clients keep idle connections, so that they close them
-FINISH_S = 5.0  # for answers that are being written when the pool has ended
 # While another thread computes, the loop gets the interpreter back after this time only. A byte echoed to
 # another process every 3 ms, beside one such thread: median 7 to 10 ms with Python's default of 5 ms, 0.46 ms
 # with 0.2 ms, 0.15 ms without the thread. Two computing threads were 7 % slower with 0.1 ms.
@@ -209,7 +208,7 @@ class Gateway:
                 doors.close()
                 forwarder.stands_by = False
                 if leads:
-                    forwarder.lead(PublishedGateway(self.listener.url, self._context.key), FINISH_S)
+                    forwarder.lead(PublishedGateway(self.listener.url, self._context.key))
                     handed_over.set()
                     await doors.empty()
                     await forwarder.settled()
