@@ -74,8 +74,12 @@ def build_app(context: GatewayContext) -> web.Application:
     app = web.Application(middlewares=[_shield])
     app[CONTEXT] = context
     app[CONNECTIONS] = Connections(times=context.times)
-    limits = context.settings.gateway
-    app[BODIES] = Bodies(int(limits.max_body_mb * 1_000_000), int(limits.max_waiting_mb * 1_000_000))
+    limits, access = context.settings.gateway, context.access
+    app[BODIES] = Bodies(
+        int(limits.max_body_mb * 1_000_000),
+        int(limits.max_waiting_mb * 1_000_000),
+        lambda: len(access.tokens) > 1,
+    )
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler, expect_handler=_keep_waiting)
         if route.method == "GET":

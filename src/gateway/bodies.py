@@ -1,7 +1,9 @@
 """Bodies of requests: read within limits of bytes and time, parsed strictly.
 
 Each has a limit, and so have all that are in memory together. A body counts as it comes, and until its
-request has ended: while it waits, at a standby for a leader, and while it is answered.
+request has ended: while it waits, at a standby for a leader, and while it is answered. Of several submitters
+each may take as much as is free beside it: one gets half of the memory, two get a third each. So there is
+always some for the next one, and nobody's share has to be set.
 
 What is done with a large body goes through `in_turn`: on the event loop it would hold up every other request.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -18,6 +21,7 @@ from aiohttp import hdrs, web
 
 from ..core.intake.json_text import parse_json
 from ..errors import InputError, WaitingLimit
+from .answers import CALLER
 from .formats.base import FormatError
 from .formats.problems import ProblemKind
 from .problems import RETRY_AFTER_S
@@ -69,12 +73,24 @@ async def _let_come(request: web.Request) -> None:
         request.writer.output_size = 0  # this is no part of the answer
 
 
-class Bodies:
-    """The bodies that are in memory. `most_each` and `most`: bytes of one, and of all together."""
+def _submitter(request: web.Request) -> str:
+    return request[CALLER].name if CALLER in request else ""
 
-    def __init__(self, most_each: int, most: int) -> None:
-        self._most_each, self._most = most_each, most
-        self._held = 0
+
+def _no_room(whose: str, size: int) -> WaitingLimit:
+    text = f"the bodies of {whose} take {size / 1e6:,.1f} MB (gateway.max_waiting_mb)"
+    return WaitingLimit(text, RETRY_AFTER_S)
+
+
+class Bodies:
+    """The bodies that are in memory. `most_each` and `most`: bytes of one, and of all together.
+
+    `is_shared`: whether there are several submitters.
+    """
+
+    def __init__(self, most_each: int, most: int, is_shared: Callable[[], bool]) -> None:
+        self._most_each, self._most, self._is_shared = most_each, most, is_shared
+        self._held: Counter[str] = Counter()  # by submitter
 
     async def read(self, request: web.Request) -> bytes:
         """The body, also a second time. Raises FormatError and WaitingLimit."""
@@ -99,7 +115,10 @@ class Bodies:
 
     def release(self, request: web.Request) -> None:
         """The request has ended."""
-        self._held -= request.pop(_SIZE, 0)
+        submitter = _submitter(request)
+        self._held[submitter] -= request.pop(_SIZE, 0)
+        if not self._held[submitter]:
+            del self._held[submitter]
 
     async def _all(self, request: web.Request) -> bytes:
         parts = []
@@ -107,7 +126,7 @@ class Bodies:
             size = request.get(_SIZE, 0)
             self._check(request, size + len(part))
             request[_SIZE] = size + len(part)
-            self._held += len(part)
+            self._held[_submitter(request)] += len(part)
             parts.append(part)
         return b"".join(parts)
 
@@ -115,10 +134,14 @@ class Bodies:
         """Refuse a body that is larger than one may be, or than what others leave. One alone always fits."""
         if size > self._most_each:
             raise too_large(self._most_each)
-        others = self._held - request.get(_SIZE, 0)
-        if others and others + size > self._most:
-            text = f"the bodies of open requests take {others / 1e6:,.1f} MB (gateway.max_waiting_mb)"
-            raise WaitingLimit(text, RETRY_AFTER_S)
+        submitter, known = _submitter(request), request.get(_SIZE, 0)
+        others = self._held.total() - known
+        of_same = self._held[submitter] - known
+        free = self._most - others - size
+        if others and free < 0:
+            raise _no_room("open requests", others)
+        if of_same and of_same + size > free and self._is_shared():
+            raise _no_room(f"{submitter!r}'s open requests", of_same)
 
 
 async def read_object(request: web.Request) -> Body:

@@ -57,10 +57,15 @@ class InProcess:
 
 @asynccontextmanager
 async def in_process(
-    store: Store, base_urls: Mapping[str, str], settings: Settings, times: TimeLimits = STANDARD
+    store: Store,
+    base_urls: Mapping[str, str],
+    settings: Settings,
+    times: TimeLimits = STANDARD,
+    *,
+    tokens: str = "",
 ) -> AsyncIterator[InProcess]:
     """A gateway on a port of its own, over a pool that calls the simulator."""
-    access = AccessPolicy.from_environment(HOST, {}, ())
+    access = AccessPolicy.from_environment(HOST, {"ORCHESTRATOR_TOKENS": tokens} if tokens else {}, ())
     leadership = Leadership(store, settings.pool.lease_s)
     await asyncio.to_thread(leadership.acquire)
     async with serving(store, base_urls, settings, leadership) as served:

@@ -23,6 +23,7 @@ LONG_S = 2.0
 MB = 1_000_000
 LIMITED = settings_for(gateway={"max_waiting_mb": 0.5})
 PATHS = ("/v1/messages", "/v1/chat/completions", "/v1/responses")
+ALICE, BOB = "a-token-of-alice-0123", "a-token-of-bob-012345"
 OPENAI_ERROR, ANTHROPIC_ERROR = "rate_limit_exceeded", "rate_limit_error"
 
 
@@ -61,9 +62,9 @@ def body(size: int, path: str) -> dict[str, Any]:
     return {"model": "openai/economy", **asked} | ({"max_tokens": 20} if path == "/v1/messages" else {})
 
 
-async def ask(gateway: InProcess, size: int, path: str = PATHS[0]) -> Answer:
-    url = f"http://{HOST}:{gateway.port}"
-    return await asyncio.to_thread(send, url, path, method="POST", body=body(size, path))
+async def ask(gateway: InProcess, size: int, path: str = PATHS[0], token: str = "") -> Answer:
+    url, headers = f"http://{HOST}:{gateway.port}", {"x-api-key": token} if token else {}
+    return await asyncio.to_thread(send, url, path, method="POST", headers=headers, body=body(size, path))
 
 
 async def ask_in_chunks(gateway: InProcess, size: int) -> Answer:
@@ -118,3 +119,29 @@ async def test_a_body_counts_while_it_comes_and_until_its_client_leaves(limited:
 
 async def test_a_large_body_alone_is_taken(limited: InProcess) -> None:
     assert (await ask(limited, MB)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("tokens", "of_alice", "of_bob"),
+    [
+        pytest.param(f"alice:{ALICE},bob:{BOB}", 2, 1, id="half of it, and half of the rest"),
+        pytest.param(f"alice:{ALICE}", 5, 0, id="all of it, where there is nobody else"),
+    ],
+)
+async def test_of_several_submitters_none_takes_all_the_memory(
+    store: Store, slow: SimulatorProcess, tokens: str, of_alice: int, of_bob: int
+) -> None:
+    size = MB * 97 // 1_000
+    async with in_process(store, slow.base_urls, LIMITED, tokens=tokens) as gateway:
+        asked = []
+        for token, number in ((ALICE, of_alice), (BOB, of_bob)):
+            for _ in range(number):
+                before = len(gateway.served.direct)
+                asked.append(asyncio.create_task(ask(gateway, size, token=token)))
+                while len(gateway.served.direct) == before:
+                    await asyncio.sleep(0.01)
+            if number:
+                refused = await ask(gateway, size, token=token)
+                assert refused.status == 429 and "max_waiting_mb" in refused.json["error"]["message"]
+                assert ("'alice'" in refused.json["error"]["message"]) == (token == ALICE and of_bob > 0)
+        assert [each.status for each in await asyncio.gather(*asked)] == [200] * len(asked)
