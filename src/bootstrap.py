@@ -240,14 +240,17 @@ def _simulator_config(setup: Setup) -> dict[str, Any]:
     }
     if setup.simulator_config is None:
         return config
-    from .core.intake import parse_object
+    from .core.intake import read_object
 
     where = str(setup.simulator_config)
     try:
-        given = parse_object(setup.simulator_config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, InputError) as error:
-        raise ConfigError(str(error), where=where) from error
-    for name, own in dict(given.get("providers", {})).items():
+        given = read_object(setup.simulator_config, '{"providers": {"openai": {}}}')
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+    providers = given.get("providers", {})
+    if not isinstance(providers, dict) or not all(isinstance(own, dict) for own in providers.values()):
+        raise ConfigError("'providers' must be an object with an object for each provider", where=where)
+    for name, own in providers.items():
         if name not in enabled:
             raise ConfigError(f"no provider {name!r}", where=where, allowed=", ".join(enabled))
         config["providers"][name] |= own

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -24,6 +25,8 @@ from .private import read_private
 from .setting_types import base_url_of, known_keys, looks_like_key
 from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
 from .toml_text import parse_toml
+
+log = logging.getLogger(__name__)
 
 DEFAULTS_FILE = RESOURCES / "orchestrator.toml"
 CONFIG = "ORCHESTRATOR_CONFIG"
@@ -128,17 +131,25 @@ def read_environment(dotenv: Path | None = None) -> Environment:
     `${NAME}` stays as it is written: what copies a key of the environment can send it anywhere.
     Raises ConfigError for a file that can't be read.
     """
-    from dotenv import dotenv_values
-
     file = dotenv or Path.cwd() / ".env"
     try:
         content = b"" if file.is_dir() or not file.exists() else file.read_bytes()
-        found = dotenv_values(stream=io.StringIO(content.decode("utf-8-sig")), interpolate=False)
+        found = _variables_in(content.decode("utf-8-sig"), file)
     except (OSError, UnicodeDecodeError) as error:
         reason = unreadable(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(reason, where=str(file)) from error
     own = {name: value for name, value in found.items() if value and name not in os.environ}
     return Environment({**own, **os.environ}, own, file if content else None, content)
+
+
+def _variables_in(text: str, file: Path) -> dict[str, str | None]:
+    """The variables that the lines of `file` set."""
+    from dotenv.parser import parse_stream
+
+    lines = list(parse_stream(io.StringIO(text)))
+    for number in (line.original.line for line in lines if line.error):
+        log.warning("%s, line %d: not NAME=VALUE, so it is ignored", file, number)
+    return {line.key: line.value for line in lines if line.key}
 
 
 def chosen_port(environ: Mapping[str, str]) -> int | None:

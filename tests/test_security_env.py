@@ -177,6 +177,17 @@ def test_an_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_environment()["OPENAI_API_KEY"] == "secret"
 
 
+def test_a_line_that_sets_nothing_is_named_and_the_others_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder_with(tmp_path, "OPENAI_API_KEY: secret-1\nGOOGLE_API_KEY='secret-2'\nA=\"secret-3\n")
+    found = read_environment()
+    assert (found["GOOGLE_API_KEY"], found.get("OPENAI_API_KEY")) == ("secret-2", None)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / '.env'}, line {number}: not NAME=VALUE, so it is ignored" for number in (1, 3)
+    ]
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe=1", b"OPENAI_API_KEY=\x80"])
 def test_an_env_file_that_is_not_text_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".env").write_bytes(content)

@@ -198,6 +198,15 @@ WRONG_INPUT = {
         "--seed must be at most 9,223,372,036,854,775,807, not 99999999999999999999",
     ),
     "cap beyond all": (["good.txt", "--max-cost", "1e300"], "1e+300 is not in the range 0.0<x<=1000000000"),
+    "simulator that is a list": (
+        ["good.txt", "--simulator-config", "array.json"],
+        'array.json: must be an object like {"providers": {"openai": {}}}, not a list',
+    ),
+    "simulator without objects": (
+        ["good.txt", "--simulator-config", "number.json"],
+        "number.json: 'providers' must be an object with an object for each provider",
+    ),
+    "no such simulator": (["good.txt", "--simulator-config", "absent.json"], "absent.json: no such file"),
     "broken simulator": (["good.txt", "--simulator-config", "wrong.json"], "unknown fault"),
 }
 
@@ -213,6 +222,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     (tmp_path / "bad.jsonl").write_text("{}\n[]\n")
     (tmp_path / "array.json").write_text('[{"prompt": "a"}]')
     (tmp_path / "utf16.txt").write_text("Hi", encoding="utf-16")
+    (tmp_path / "number.json").write_text('{"providers": {"openai": 5}}')
     (tmp_path / "unknown.toml").write_text("[sever]\nport = 1\n")
     (tmp_path / "broken.toml").write_text("port = = 1\n")
     (tmp_path / "wrong.toml").write_text("[pool]\nmax_attempts = 0\n")

@@ -17,7 +17,7 @@ from .chat_writing import written_calls, written_choice, written_messages, writt
 from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
-from .json_text import parse_json, parse_object
+from .json_text import parse_json, read_object
 from .lines import MAX_LINE_BYTES, BadLine, plain_name
 from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
 from .pins import able_providers, check_pins, never_called, unserved_reason
@@ -73,10 +73,10 @@ __all__ = [
     "of_table",
     "option_of",
     "parse_json",
-    "parse_object",
     "plain_name",
     "price_remedy",
     "read_schema",
+    "read_object",
     "read_tasks",
     "shown",
     "stored_options",

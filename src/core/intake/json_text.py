@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any, NoReturn
 
-from ...errors import InputError
+from ...errors import InputError, not_utf_8, unreadable
 from .validation_messages import kind_of, shown
 
 
@@ -28,6 +29,18 @@ def parse_object(text: str, like: str = '{"prompt": "..."}') -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"must be an object like {like}, not {kind_of(value)}")
     return value
+
+
+def read_object(file: Path, like: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError with the file's name."""
+    try:
+        return parse_object(file.read_text(encoding="utf-8-sig"), like)
+    except OSError as error:
+        raise InputError(f"{file}: {unreadable(error)}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: {not_utf_8(error)}") from error
+    except InputError as error:
+        raise InputError(f"{file}: {error.what}") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
