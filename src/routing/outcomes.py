@@ -214,7 +214,6 @@ class OutcomeRecorder:
         if usage is not None and not held.canary and not held.embeds:
             text_chars = 0 if held.has_media else held.chars
             provider.estimators.observe(held.task_type, text_chars, held.messages, usage)
-            provider.estimators.of(held.task_type).observe_cache(usage)
 
     # ------------------------------------------------------------------ limits and quotas that were reached
 

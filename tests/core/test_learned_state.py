@@ -37,7 +37,7 @@ def taught() -> ProviderLoadBalancer:
     held = group.reserve(Need(10, 10, 10), START)
     group.learn([LimitReport("requests", 600, 500, 60.0)], held, START + 1)
     for _ in range(40):
-        provider.estimators.of("general").observe(400, 1, Usage(208, 0, 0, 77))
+        provider.estimators.observe("general", 400, 1, Usage(208, 0, 0, 77))
     provider.concurrency.limit = 40
     return balancer
 

@@ -68,8 +68,8 @@ class BatchRowReader:
         """Answers in batches are as long as others: plans and limits learn from both."""
         task, provider = row.task, self._balancer.by_name[batch.provider]
         chars = 0 if any(media_in(task.messages)) else task.text_chars
-        provider.estimators.observe(task.task_type, chars, len(task.messages), completion.usage)
-        provider.estimators.of(task.task_type).observe_cache(completion.usage, in_batch=True)
+        of = (task.task_type, chars, len(task.messages))
+        provider.estimators.observe(*of, completion.usage, in_batch=True)
 
     def lost(self, batch: ProviderBatch, row: BatchedTask, now: float) -> RowEnd:
         """How a row ends whose result the provider does not have any more: it may have been billed."""

@@ -129,16 +129,13 @@ class Estimator:
         known = self._own if self._own.p90 is not None else self._of_all
         return None if known.p90 is None else known
 
-    def observe(self, chars: int, messages: int, usage: Usage) -> None:
+    def observe(self, chars: int, messages: int, usage: Usage, *, in_batch: bool) -> None:
         """Learn from one answered call. `chars` 0: nothing about prompts, since its tokens are no text's."""
         text_tokens = usage.prompt_tokens - TOKENS_PER_MESSAGE * messages
         if chars >= 40 and text_tokens > 0:
             self.tokens_per_char += _WEIGHT * (text_tokens / chars - self.tokens_per_char)
         self._own.observe(usage.output_tokens)
         self._of_all.observe(usage.output_tokens)
-
-    def observe_cache(self, usage: Usage, *, in_batch: bool = False) -> None:
-        """Learn how much of a prompt is read from a cache."""
         share = usage.cache_read_tokens / (usage.prompt_tokens or 1)
         if in_batch:
             self.cached_in_batches += _WEIGHT * (share - self.cached_in_batches)
@@ -191,10 +188,12 @@ class Estimators:
             estimator.restore(own)
             self._note_most(estimator)
 
-    def observe(self, task_type: str, chars: int, messages: int, usage: Usage) -> None:
+    def observe(
+        self, task_type: str, chars: int, messages: int, usage: Usage, *, in_batch: bool = False
+    ) -> None:
         """Learn from one answered call."""
         estimator = self.of(task_type)
-        estimator.observe(chars, messages, usage)
+        estimator.observe(chars, messages, usage, in_batch=in_batch)
         self._note_most(estimator)
 
     def export(self) -> dict[str, dict[str, Any]]:
