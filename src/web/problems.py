@@ -74,7 +74,8 @@ def from_validation(error: ValidationError) -> Problem:
 
 
 def _from_input(error: InputError) -> Problem:
-    return Problem(422, "invalid", error.what, {} if error.line is None else {"line": error.line})
+    details: dict[str, Any] = {} if error.line is None else {"line": error.line}
+    return Problem(422, "invalid", error.what, details | ({"field": error.field} if error.field else {}))
 
 
 def _from_store(error: StoreError) -> Problem:

@@ -78,8 +78,10 @@ def _tasks_of(context: AppContext, rows: Sequence[Mapping[str, Any]], batch: str
             )
             check_priority(task)
         except InputError as error:
-            what = f"task {number}: {error.what}" if len(rows) > 1 else error.what
-            raise InputError(what, field=error.field) from None
+            if len(rows) == 1:
+                raise InputError(error.what, field=error.field) from None
+            where = ".".join(filter(None, (f"tasks.{number - 1}", error.field)))
+            raise InputError(f"task {number}: {error.what}", field=where) from None
         if task.id in tasks:
             raise _duplicate_id(f"tasks.{number - 1}.id", task.id)
         tasks[task.id] = task

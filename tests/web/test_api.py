@@ -252,6 +252,30 @@ def test_an_invalid_task_is_422(client: FlaskClient, body: Any) -> None:
     assert client.post("/api/tasks", json=body).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "deadline", [0, -1, True, [], 1e12, "soon", "", "-5m", "nan", "1e309", "5000w"], ids=repr
+)
+def test_an_invalid_deadline_is_422_with_the_field(client: FlaskClient, store: Store, deadline: Any) -> None:
+    row = {"prompt": "a", "deadline": deadline}
+    alone = client.post("/api/tasks", json=row)
+    second = client.post(
+        "/api/tasks", json={"tasks": [{"prompt": "b", "deadline": "1h"}, row], "batch": "new"}
+    )
+    assert (alone.status_code, second.status_code) == (422, 422)
+    errors = alone.json["error"], second.json["error"]
+    assert [each["details"] for each in errors] == [{"field": "deadline"}, {"field": "tasks.1.deadline"}]
+    assert "'deadline' must be" in errors[0]["message"] and errors[1]["message"].startswith("task 2: ")
+    assert store.reports.batch("new") is None
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [(90, 90.0), ("1h30m", 5_400.0), ("24h", 86_400.0)])
+def test_a_deadline_counts_from_its_submission(
+    client: FlaskClient, store: Store, deadline: Any, seconds: float
+) -> None:
+    sent = client.post("/api/tasks", json={"prompt": "a", "deadline": deadline}).json["task"]
+    assert sent["deadline_at"] == pytest.approx(sent["created_at"] + seconds, abs=1.0)
+
+
 def test_the_response_warns_of_odd_tasks(make_app: AppMaker, store: Store) -> None:
     store.orchestrators.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
     client = make_app(providers={"openai"}).test_client()
