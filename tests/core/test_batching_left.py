@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from src.core.batching.keeper import BUDGET_S
 from src.core.store import Store
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, run_script, write_rows
@@ -142,6 +143,25 @@ def test_a_budget_that_pays_for_some_rows_only_sends_those_and_says_so_once(tmp_
     (batch,) = batches_of(tmp_path)
     assert 0 < batch["rows"] < 240
     assert 0 < batch["reserved_nanos"] <= 20_000_000
+
+
+def test_what_a_batch_leaves_of_a_budget_goes_into_the_next_one_at_once(tmp_path: Path) -> None:
+    config = takes(0.0) | {"batch_clock_factor": 0}
+    config["providers"] = {
+        api: {**each, "output_tokens": {"mean": 5}} for api, each in config["providers"].items()
+    }
+    with SimulatorProcess.start(config) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", rows(240))
+        command = (*COMMAND, "--max-cost", "0.02")
+        with Script(*command, cwd=tmp_path, env=live_environment(simulator.base_urls)) as running:
+            running.wait_for("wait for room in a budget before they go into a batch")
+            simulator.batch_clock(factor=SPEED)
+            running.wait(60)
+    assert running.process.returncode == 0, running.err
+    answered_once(tmp_path, 240)
+    first, second = batches_of(tmp_path)
+    assert second["created_at"] - first["ended_at"] < BUDGET_S / 2
+    assert running.err.count("wait for room in a budget") == 1
 
 
 def test_a_budget_below_one_row_ends_the_run_as_it_does_without_batches(

@@ -23,7 +23,7 @@ from .rooms import key_of
 LOOK_S = 2.0  # between two looks at the store for deferred tasks and batches that are due
 GATHER_S = 10.0  # few tasks wait so long for more of their kind
 LAST_STEPS_S = 15.0  # at most, that a run without tasks waits for the steps of batches
-BUDGET_S = 30.0  # until tasks are put into a batch again that a budget had no room for
+BUDGET_S = 30.0  # until tasks that a budget had no room for are tried again, if no batch ends before
 STEPS_AT_ONCE = 4  # of one provider: each may hold the rows of a batch in memory
 
 
@@ -40,6 +40,7 @@ class BatchKeeper:
         self._refused_until: dict[int, float] = {}  # groups that a budget has no room for
         self._has_looked = False
         self._end_by: float | None = None
+        life.on_money = self._on_money
 
     async def may_end(self) -> bool:
         """Whether a run that has no task left may end.
@@ -141,6 +142,10 @@ class BatchKeeper:
                 else:
                     is_last = False
                     self._begin(intended, self._life.advance)
+
+    def _on_money(self) -> None:
+        """What a budget had no room for is tried again in the next round. It stays reported."""
+        self._refused_until = dict.fromkeys(self._refused_until, 0.0)
 
     async def _refused(self, sent: Submission, refusal: BudgetRefusal, *, is_last: bool, now: float) -> None:
         """A budget has no room for tasks. `is_last`: no batch is out whose end could leave some.

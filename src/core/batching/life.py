@@ -60,6 +60,7 @@ class BatchLife:
         self.notes: dict[int, Note] = defaultdict(Note)  # by the number of the batch, while it is open
         self.rooms, self.reachability = Rooms(), Reachability(session, means, reporter, self.notes)
         self.intend = self._submitter.intend
+        self.on_money: Callable[[], None] = lambda: None  # called when a batch leaves money to other tasks
 
     @property
     def is_collecting(self) -> bool:
@@ -271,6 +272,7 @@ class BatchLife:
 
     def _forget(self, batch: ProviderBatch) -> None:
         self._budgets.close(batch.id)
+        self.on_money()
         self.notes.pop(batch.id, None)
 
     def _settle(self, batch: ProviderBatch, settled: Sequence[SettledRow]) -> None:
