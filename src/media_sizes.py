@@ -21,6 +21,16 @@ _BYTES_PER_PAGE = 3_000  # of a text
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
+# The first characters of base64. A file is what its bytes are, whatever it is called.
+_STARTS = (
+    ("iVBORw0KGgo", "image/png"),
+    ("/9j/", "image/jpeg"),
+    ("R0lGOD", "image/gif"),
+    ("UklGR", "image/webp"),
+    ("JVBERi0", "application/pdf"),
+)
+
+
 class MediaSize(NamedTuple):
     """One image (`width` and `height`, pixels) or document (`pages` above 0). `kind`: its media type.
 
@@ -38,7 +48,16 @@ class MediaSize(NamedTuple):
     def needs(self) -> tuple[str, ...]:
         """What an API and a model must take to be asked: what it is, how it is sent, and its type."""
         what = "documents" if self.pages else "images"
-        return (what, f"URLs of {what}") if self.is_url else (what, self.kind)
+        if self.is_url:
+            return what, f"URLs of {what}"
+        is_as_named = self.kind.startswith("image/") == (what == "images")
+        return what, self.kind if is_as_named else f"{what} of type {self.kind or 'unknown'}"
+
+
+def media_type(part: Media) -> str:
+    """The media type of the bytes, as they say it themselves, else as they are called."""
+    named = part.media_type.lower().partition(";")[0].strip()
+    return next((kind for start, kind in _STARTS if part.data.startswith(start)), named)
 
 
 def sizes_of(media: Iterable[Media]) -> tuple[MediaSize, ...]:
@@ -52,10 +71,10 @@ def size_of(media: Media) -> MediaSize:
         if media.url:
             return MediaSize(media.media_type, USUAL_PX, USUAL_PX, is_url=True, detail=media.detail)
         width, height = known_pixels(media)
-        return MediaSize(media.media_type, width or USUAL_PX, height or USUAL_PX, detail=media.detail)
+        return MediaSize(media_type(media), width or USUAL_PX, height or USUAL_PX, detail=media.detail)
     if media.url:
         return MediaSize(media.media_type, pages=USUAL_PAGES, is_url=True)
-    return MediaSize(media.media_type, pages=_pages(media))
+    return MediaSize(media_type(media), pages=_pages(media))
 
 
 def known_pixels(image: Image) -> tuple[int, int]:
@@ -65,7 +84,7 @@ def known_pixels(image: Image) -> tuple[int, int]:
 
 def _pages(document: Document) -> int:
     data = _decoded(document.data)
-    if document.media_type == "application/pdf":
+    if media_type(document) == "application/pdf":
         return max(1, len(_PAGE.findall(data)))
     return max(1, len(data) // _BYTES_PER_PAGE)
 

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from ..media_sizes import media_type
 from ..messages import (
     ContentPart,
     Document,
@@ -28,7 +29,7 @@ from ..messages import (
 )
 from ..records import CompletionRequest
 from .conversations import OPENING, accepted_name, arguments_of, ordered
-from .media import left_out, media_type, plain_text
+from .media import left_out, plain_text
 from .prompts import Json
 from .schemas import anthropic_form
 from .tool_schemas import parameters_of

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from ..media_sizes import media_type
 from ..messages import (
     TOOL_CHOICES,
     ContentPart,
@@ -27,7 +28,7 @@ from ..messages import (
 )
 from ..records import CompletionRequest
 from .conversations import OPENING, accepted_name, arguments_of, joined_text, ordered
-from .media import left_out, media_type, plain_text
+from .media import left_out, plain_text
 from .prompts import Json
 from .tool_schemas import parameters_of
 

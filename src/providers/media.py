@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import binascii
 
+from ..media_sizes import media_type
 from ..messages import Document, Image, Media, Text
 
-# The first characters of base64. A file is what its bytes are, whatever it is called.
-_STARTS = (
-    ("iVBORw0KGgo", "image/png"),
-    ("/9j/", "image/jpeg"),
-    ("R0lGOD", "image/gif"),
-    ("UklGR", "image/webp"),
-    ("JVBERi0", "application/pdf"),
-)
 _KIND_CHARS = 60  # of a media type in a warning
 _PLAIN = ("text/", "application/json", "application/xml", "application/yaml")
-
-
-def media_type(part: Media) -> str:
-    """The media type of the bytes, as they say it themselves, else as they are called."""
-    named = part.media_type.lower().partition(";")[0].strip()
-    return next((kind for start, kind in _STARTS if part.data.startswith(start)), named)
 
 
 def plain_text(part: Document) -> str | None:

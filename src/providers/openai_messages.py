@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..media_sizes import media_type
 from ..messages import (
     TOOL_CHOICES,
     ContentPart,
@@ -28,7 +29,7 @@ from ..messages import (
 )
 from ..records import CompletionRequest
 from .conversations import accepted_name, joined_text, ordered
-from .media import left_out, media_type, plain_text, text_document
+from .media import left_out, plain_text, text_document
 from .prompts import Json
 from .tool_schemas import parameters_of, with_items
 

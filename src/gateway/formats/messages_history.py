@@ -178,6 +178,12 @@ class MessagesHistory:
         else:  # tools that run at Anthropic, and what comes after this was written
             self.only_form.append(f"{where}.{kind}")
 
+    def _url(self, source: Json, where: str) -> str:
+        url = self._checks.required_text(source, "url", where)
+        if not url.startswith(("https://", "http://")):
+            raise self._checks.refused("Only HTTPS URLs are supported.", f"{where}.url")
+        return url
+
     def _text(self, block: Json, where: str) -> Text:
         text = block.get("text")
         if type(text) is not str:
@@ -197,8 +203,7 @@ class MessagesHistory:
         if isinstance(block.get("citations"), dict) and block["citations"].get("enabled"):
             self.only_form.append(f"{where}.{kind}.citations")
         if form == "url":
-            url = self._checks.required_text(source, "url", at)
-            yield _medium(kind, name, cache=_is_marked(block), url=url)
+            yield _medium(kind, name, cache=_is_marked(block), url=self._url(source, at))
         elif form == "base64":
             media_type = self._checks.required_text(source, "media_type", at)
             data = self._checks.required_text(source, "data", at)

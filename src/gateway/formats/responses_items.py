@@ -141,6 +141,12 @@ class Items:
     def _file(self, part: Json, where: str) -> Document:
         url, name = CHECKS.text(part, "file_url", where), CHECKS.text(part, "filename", where) or ""
         if url is not None:
+            if not url.startswith(("https://", "http://")):
+                at, text = (
+                    f"{where}.file_url",
+                    "Expected a valid URL, but got a value with an invalid format.",
+                )
+                raise CHECKS.refused(f"Invalid '{at}'. {text}", at, "invalid_value")
             return Document(url=url, name=name, cache=is_marked(part))
         return read_file(part, where, cache=is_marked(part))
 

@@ -139,6 +139,11 @@ CHAT: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 RESPONSES: list[tuple[dict[str, Any], str, str]] = [
+    (
+        items({"role": "user", "content": [{"type": "input_file", "file_url": "file:///x"}]}),
+        "input[1].content[0].file_url",
+        "Expected a valid URL",
+    ),
     ({"model": ""}, "model", "Missing required parameter: 'model'"),
     ({"input": None}, "input", "Missing required parameter: 'input'"),
     ({"input": []}, "input", "Missing required parameter: 'input'"),
@@ -180,6 +185,13 @@ RESPONSES: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 ANTHROPIC: list[tuple[dict[str, Any], str, str]] = [
+    (
+        messages(
+            {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "ftp://x"}}]}
+        ),
+        "messages.1.content.0.image.source.url.url",
+        "Only HTTPS URLs are supported",
+    ),
     ({"model": None}, "model", "model: Field required"),
     ({"max_tokens": None}, "max_tokens", "max_tokens: Field required"),
     ({"max_tokens": 0}, "max_tokens", "max_tokens: Input should be greater than or equal to 1"),
