@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..core.intake import BadLine, stored_options
 from ..core.rejects import RejectsFile
 from ..core.results import ResultsFile
-from ..core.store import AddReport
+from ..core.store import AddReport, BatchExtras
 from ..errors import InputError, StoreError
 from ..formatting import money, plural, shortened
 from ..records import OPEN_STATUSES, Task, TaskStatus
@@ -82,16 +82,20 @@ def _at_providers(session: Session, batch: str) -> str:
     found = session.store.provider_batch_lists.extras(batch)
     if not found.open:
         return ""
-    tasks = session.store.reports.task_counts(batch)[TaskStatus.BATCHED]
-    number, called = sum(found.open.values()), session.setup.called
-    there = f"{plural(tasks, 'task')} in {plural(number, 'batch', 'batches')} at {' and '.join(found.open)}"
-    providers = session.setup.settings.providers
+    providers, called = session.setup.settings.providers, session.setup.called
     missing = [f"{name}: {providers[name].why_not_configured}" for name in found.open if name not in called]
     if missing:
         remedy = f"to collect the answers, configure the provider ({'; '.join(missing)}) and run this again"
     else:
         remedy = "a server, or this command with a usable file, collects the answers"
-    return f"; earlier runs left {there}, for up to {money(found.reserved_nanos)}: {remedy}"
+    tasks = session.store.reports.task_counts(batch)[TaskStatus.BATCHED]
+    return f"; earlier runs left {_batched_text(tasks, found)}: {remedy}"
+
+
+def _batched_text(tasks: int, found: BatchExtras) -> str:
+    """`40 tasks in 1 batch at openai, for up to $0.0067`."""
+    number, where = plural(sum(found.open.values()), "batch", "batches"), " and ".join(found.open)
+    return f"{plural(tasks, 'task')} in {number} at {where}, for up to {money(found.reserved_nanos)}"
 
 
 def why_none(rejected: int) -> str:
@@ -183,10 +187,16 @@ class _RejectedLines:
 
 
 def resume(session: Session, batch: Batch, results: ResultsFile) -> ProgressCounts:
-    """The counts of the batch, beginning with the tasks that are finished; prints how many these are."""
+    """The counts of the batch, beginning with the tasks that are finished.
+
+    Prints how many these are, and how many are in batches at providers.
+    """
     before = session.store.reports.summary(batch.name)
     progress = ProgressCounts(before.counts, session.now())
     progress.nanos_before = before.cost_nanos
+    if batched := before.counts.get(TaskStatus.BATCHED, 0):
+        there = _batched_text(batched, session.store.provider_batch_lists.extras(batch.name))
+        session.note(f"{results.name}: {there}, from earlier runs")
     if not progress.done:
         return progress
     left = (progress.total or 0) - progress.done

@@ -126,6 +126,25 @@ def test_a_run_that_can_do_nothing_without_a_key_names_the_batches_that_wait_for
     answered_once(tmp_path, ROWS)
 
 
+def test_rows_in_a_batch_are_not_planned_and_asked_about_again(tmp_path: Path) -> None:
+    with SimulatorProcess.start(takes(40_000.0) | {"batch_clock_factor": 0}) as simulator:
+        env = live_environment(simulator.base_urls)
+        (tmp_path / "own.toml").write_text("confirm_above_usd = 0.001\n")
+        command = (*COMMAND[:-1], "--config", "own.toml")
+        write_rows(tmp_path / "tasks.jsonl", rows(ROWS))
+        refused = run_script(*command, cwd=tmp_path, env=env)
+        with Script(*command, "--yes", cwd=tmp_path, env=env) as running:
+            wait_until_submitted(tmp_path, running)
+            running.kill()
+        simulator.batch_clock(factor=SPEED, advance_s=40_000.0)
+        done = run_script(*command, cwd=tmp_path, env=env)
+    assert refused.process.returncode == 2 and "this is expected to cost" in refused.err
+    assert done.process.returncode == 0, done.err
+    assert "plan:" not in done.err
+    assert "out.jsonl: 40 tasks in 1 batch at gemini, for up to $0.0049, from earlier runs" in done.err
+    answered_once(tmp_path, ROWS)
+
+
 def test_a_budget_that_pays_for_some_rows_only_sends_those_and_says_so_once(tmp_path: Path) -> None:
     with SimulatorProcess.start(takes(40_000.0)) as simulator:
         write_rows(tmp_path / "tasks.jsonl", rows(240))

@@ -137,9 +137,9 @@ class Intake:
         """What `add_tasks` would report for a few hundred tasks, and the tasks that would run; only reads.
 
         Tasks run that are new or open, that ended in one of `statuses`, that are `truncated`, or, with
-        `changed`, that have other content now.
+        `changed`, that have other content now. Those in a batch at a provider have begun already.
         """
-        again = {*OPEN_STATUSES, *statuses}
+        again = {*OPEN_STATUSES, *statuses} - {TaskStatus.BATCHED}
         to_run, other = [], []
         cut: list[str] = []
         new = 0
