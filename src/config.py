@@ -24,6 +24,7 @@ from .package import RESOURCES
 from .private import read_private
 from .setting_types import base_url_of, known_keys, looks_like_key
 from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
+from .small_files import read_small
 from .toml_text import parse_toml
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def read_environment(dotenv: Path | None = None) -> Environment:
     """
     file = dotenv or Path.cwd() / ".env"
     try:
-        content = b"" if file.is_dir() or not file.exists() else file.read_bytes()
+        content = b"" if file.is_dir() or not file.exists() else read_small(file)
         found = _variables_in(content.decode("utf-8-sig"), file)
     except (OSError, UnicodeDecodeError) as error:
         reason = unreadable(error) if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -258,7 +259,7 @@ def simulated_access(settings: Settings, base_urls: Mapping[str, str]) -> dict[s
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
+        content = read_small(path)
     except OSError as error:
         raise ConfigError(unreadable(error), where=str(path)) from error
     return parse_toml(content, str(path))

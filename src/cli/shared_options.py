@@ -18,6 +18,7 @@ from ..logging_setup import LEVELS
 from ..messages import REASONING_EFFORTS
 from ..records import FLEX, STANDARD
 from ..settings import TIERS
+from ..small_files import read_small
 from .session import Options
 
 JSON = "Output JSON."
@@ -106,7 +107,7 @@ def text_or_file(_context: click.Context, parameter: click.Parameter, value: str
         return value
     path = Path(value[1:])
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
+        text = read_small(path).decode("utf-8-sig").replace("\r\n", "\n").strip()
     except OSError as error:
         raise InputError(f"--{parameter.name}: {path}: {unreadable(error)}") from error
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..bootstrap import Setup
 from ..config import DEFAULTS_FILE
 from ..errors import nearest
 from ..masking import MASK
+from ..toml_text import parse_toml
 from .console import rich_console
 from .session import Options, prepare
 
@@ -83,7 +83,7 @@ def _place(name: str) -> str:
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
-    return dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+    return dict(_flat(parse_toml(path.read_bytes(), str(path))))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

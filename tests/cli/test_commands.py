@@ -409,7 +409,8 @@ def test_an_invalid_address_is_one_line_without_a_password(tmp_path: Path) -> No
 
 
 def test_config_shows_the_source_of_each_value(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("[providers.openai]\nweight = 0.9\n")
+    mark = "\ufeff"  # as some editors write it
+    (tmp_path / "mine.toml").write_text(f"{mark}[providers.openai]\nweight = 0.9\n", encoding="utf-8")
     env = {"DATABASE_URL": "postgresql://me:secret@localhost/tasks"}
     done = run_script("config", "--config", "mine.toml", "--state-dir", "elsewhere", cwd=tmp_path, env=env)
     assert done.process.returncode == 0, done.err

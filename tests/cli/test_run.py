@@ -206,6 +206,18 @@ WRONG_INPUT = {
         ["good.txt", "--simulator-config", "number.json"],
         "number.json: 'providers' must be an object with an object for each provider",
     ),
+    "settings without end": (
+        ["good.txt", "--config", "/dev/zero"],
+        "/dev/zero: cannot be read (longer than 16 MiB)",
+    ),
+    "schema without end": (
+        ["good.txt", "--response-schema", "/dev/zero"],
+        "/dev/zero: cannot be read (longer than 16 MiB)",
+    ),
+    "prompt without end": (
+        ["good.txt", "--system", "@/dev/zero"],
+        "--system: /dev/zero: cannot be read (longer than 16 MiB)",
+    ),
     "no such simulator": (["good.txt", "--simulator-config", "absent.json"], "absent.json: no such file"),
     "broken simulator": (["good.txt", "--simulator-config", "wrong.json"], "unknown fault"),
 }

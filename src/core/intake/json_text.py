@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import InputError, not_utf_8, unreadable
+from ...small_files import read_small
 from .validation_messages import kind_of, shown
 
 
@@ -34,7 +35,7 @@ def parse_object(text: str, like: str = '{"prompt": "..."}') -> dict[str, Any]:
 def read_object(file: Path, like: str) -> dict[str, Any]:
     """The JSON object in a file. Raises InputError with the file's name."""
     try:
-        return parse_object(file.read_text(encoding="utf-8-sig"), like)
+        return parse_object(read_small(file).decode("utf-8-sig"), like)
     except OSError as error:
         raise InputError(f"{file}: {unreadable(error)}") from error
     except UnicodeDecodeError as error:
