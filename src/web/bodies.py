@@ -326,6 +326,8 @@ def json_body() -> Any:
     """The request's JSON, by the rules of a task file. Raises Problem 415 for another type, 400 otherwise."""
     if not request.is_json:
         raise Problem(415, "unsupported_media_type", "Send this as application/json.")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Problem(415, "unsupported_media_type", "Send this without a Content-Encoding.")
     try:
         return parse_json(request.get_data(cache=False).decode("utf-8-sig"))
     except InputError as error:

@@ -287,7 +287,7 @@ def _preview(context: AppContext, path: Path, upload_id: str, filename: str, opt
         if len(rows) < ROWS_SHOWN:
             rows.append(_upload_row(line))
     if not sample.count and not bad_count:
-        raise InputError(f"{filename}: no tasks, the file is empty")
+        raise InputError(f"{filename}: no tasks, the file has no rows")
     return Upload(
         upload_id=upload_id,
         filename=filename,

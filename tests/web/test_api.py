@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import shlex
@@ -84,6 +85,13 @@ def test_invalid_weights_are_422_with_the_field(
 def test_invalid_json_is_400(client: FlaskClient, body: bytes) -> None:
     response = client.post(REBALANCE, data=body, content_type="application/json")
     assert (response.status_code, response.json["error"]["code"]) == (400, "bad_json")
+
+
+def test_a_packed_body_is_415_and_says_why(client: FlaskClient) -> None:
+    packed, headers = gzip.compress(b'{"prompt": "x"}'), {"Content-Encoding": "gzip"}
+    response = client.post("/api/tasks", data=packed, content_type="application/json", headers=headers)
+    assert response.status_code == 415
+    assert response.json["error"]["message"] == "Send this without a Content-Encoding."
 
 
 def test_a_duplicate_key_is_refused_as_in_a_file_and_named(client: FlaskClient, store: Store) -> None:

@@ -564,7 +564,7 @@ def test_an_upload_can_be_discarded(client: FlaskClient, filled: FilledState) ->
     [
         (b"[{}]", "the file is a JSON array"),
         (b"\xff\xfea\x00", "the file is UTF-16"),
-        (b"", "x: no tasks, the file is empty"),
+        (b"", "x: no tasks, the file has no rows"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "not a text file (NUL bytes); expected UTF-8"),
     ],
     ids=["array", "utf-16", "empty", "picture"],
