@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from aiohttp import hdrs, web
@@ -27,6 +28,7 @@ from .formats.problems import ProblemKind
 from .problems import RETRY_AFTER_S
 
 READ_S = 30.0
+LOOK_S = 0.01
 BYTES_PER_S = 10_000  # as for the pages: a slower sender holds memory for too long
 MAX_DEPTH = 100  # of objects and lists; schemas of tools nest some ten deep
 JSON_TYPE = "application/json"
@@ -91,6 +93,7 @@ class Bodies:
     def __init__(self, most_each: int, most: int, is_shared: Callable[[], bool]) -> None:
         self._most_each, self._most, self._is_shared = most_each, most, is_shared
         self._held: Counter[str] = Counter()  # by submitter
+        self._arriving = 0
 
     async def read(self, request: web.Request) -> bytes:
         """The body, also a second time. Raises FormatError and WaitingLimit."""
@@ -103,15 +106,29 @@ class Bodies:
             if request.content.is_eof():  # it came with the head, as most do: no time limit is needed
                 content = await self._all(request)
             else:
-                await _let_come(request)
-                async with asyncio.timeout(READ_S + (said or self._most_each) / BYTES_PER_S):
-                    content = await self._all(request)
+                content = await self._arrival(request, READ_S + (said or self._most_each) / BYTES_PER_S)
         except web.RequestPayloadError:
             raise FormatError("the body can't be read: its content or transfer encoding is broken") from None
         except TimeoutError:
             raise FormatError("the body did not arrive in time") from None
         request[_CONTENT] = content
         return content
+
+    async def arrived(self, within_s: float) -> None:
+        """Wait until all bodies have come whose heads have, at most `within_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._arriving:
+                    await asyncio.sleep(LOOK_S)
+
+    async def _arrival(self, request: web.Request, within_s: float) -> bytes:
+        self._arriving += 1
+        try:
+            await _let_come(request)
+            async with asyncio.timeout(within_s):
+                return await self._all(request)
+        finally:
+            self._arriving -= 1
 
     def release(self, request: web.Request) -> None:
         """The request has ended."""

@@ -31,6 +31,7 @@ from ..core.store import PublishedGateway
 from ..errors import ConfigError
 from ..formatting import plural
 from .app import build_app
+from .bodies import BODIES, Bodies
 from .connections import CONNECTIONS, Connections
 from .context import GatewayContext
 from .forwarding import FINISH_S, Place, forwarding
@@ -271,7 +272,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(connections.watched())
             stack.push_async_callback(runner.cleanup)
-            doors = _Doors(serve, connections)
+            doors = _Doors(serve, connections, app[BODIES])
             stack.callback(doors.close)
             for each in self.listener.copies():
                 doors.open(await loop.create_server(accept, sock=each, backlog=BACKLOG))
@@ -281,8 +282,8 @@ class Gateway:
 class _Doors:
     """Where connections come in, for one event loop."""
 
-    def __init__(self, server: web.Server, connections: Connections) -> None:
-        self._server, self._connections = server, connections
+    def __init__(self, server: web.Server, connections: Connections, bodies: Bodies) -> None:
+        self._server, self._connections, self._bodies = server, connections, bodies
         self._accepting: list[asyncio.Server] = []
 
     def open(self, accepting: asyncio.Server) -> None:
@@ -297,4 +298,5 @@ class _Doors:
     async def empty(self) -> None:
         """Take what has been sent on connections that were accepted, and close those that are idle."""
         await self._connections.first_requests()
+        await self._bodies.arrived(FINISH_S)  # aiohttp drops what comes later
         self._server.pre_shutdown()

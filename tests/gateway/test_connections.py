@@ -214,6 +214,22 @@ async def test_a_connection_that_was_just_accepted_is_answered_before_the_end(
         writer.close()
 
 
+async def test_a_request_whose_body_is_on_its_way_is_answered_at_the_end(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    content = json.dumps({**BODY, "model": "openai/economy"}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with new_store(tmp_path) as store:
+        async with in_process(store, simulator.base_urls, settings_for()) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content[:9])
+            url = f"http://127.0.0.1:{gateway.port}"
+            await asyncio.to_thread(send, url, "/healthz")  # sent later: the head above has come
+            asyncio.get_running_loop().call_later(0.3, writer.write, content[9:])
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
 def test_a_reader_that_takes_nothing_holds_back_its_own_stream_alone(
     gateway: Served, simulator: SimulatorProcess
 ) -> None:
