@@ -168,13 +168,13 @@ class Script:
             self.kill()
         self.process.wait()
         for reader in self._readers:
-            reader.join(5)
+            reader.join(60)
 
     def wait(self, timeout_s: float = 120.0) -> int:
         """Its exit code, once all its output is in `out` and `err`."""
         code = self.process.wait(timeout_s)
         for reader in self._readers:
-            reader.join(5)
+            reader.join(60)
         return code
 
     def wait_for(self, text: str, timeout_s: float = 120.0) -> None:

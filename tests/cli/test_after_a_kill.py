@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -43,11 +42,10 @@ def test_the_same_command_again_waits_for_the_lease_of_the_killed_one(
     tmp_path: Path, env: dict[str, str], batch: bool
 ) -> None:
     kill_a_leader(tmp_path, env, batch=batch)
-    began = time.monotonic()
     again = run_script(*RUN, "--yes", cwd=tmp_path, env=env)
     assert again.process.returncode == 0, again.err
-    assert again.err.count(WAITS) == 1 and "another run is active" not in again.err
-    assert time.monotonic() - began < 2 * LEASE_S + 4.0, "one lease, not two"
+    assert again.err.count(WAITS) == 1, "one lease, not two: each wait says so"
+    assert "another run is active" not in again.err
     assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {f"t{n}" for n in range(ROWS)}
 
 
@@ -68,7 +66,7 @@ def test_ctrl_c_ends_the_wait(tmp_path: Path, env: dict[str, str], command: tupl
     with Script(*command, cwd=tmp_path, env=env) as again:
         again.wait_for(WAITS)
         again.interrupt()
-        code = again.wait(5)
+        code = again.wait()
     assert code == (0 if command[0] == "--config" else 1), again.err
     assert "Traceback" not in again.err
 

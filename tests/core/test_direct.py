@@ -101,20 +101,22 @@ async def test_a_request_that_nobody_can_serve_is_told_at_once_why(
 async def test_as_many_wait_as_may_and_the_next_is_told_when_to_come_again(
     store: Store, quick: SimulatorProcess
 ) -> None:
-    limits = {"requests_per_minute": 60.0, "burst_s": 1.0}
+    limits = {"requests_per_minute": 6.0, "burst_s": 10.0}
     gateway = {"max_waiting": 3, "max_waiting_per_submitter": 2}
     async with serving(store, quick.base_urls, settings_for(gateway=gateway, limits=limits)) as served:
         ask = served.direct.ask
-        asked = [asyncio.create_task(ask(request(n, submitter="a"))) for n in range(1)]
-        await asyncio.sleep(0.3)
-        asked += [asyncio.create_task(ask(request(n, submitter="a"))) for n in range(2)]
-        await asyncio.sleep(0.05)
-        assert served.direct.waiting == 2
+        began = time.monotonic()
+        await ask(request(1, submitter="a"))
+        asked = [asyncio.create_task(ask(request(n, submitter="a"))) for n in range(2)]
+        while served.direct.waiting < 2:
+            await asyncio.sleep(0.01)
         with pytest.raises(WaitingLimit, match="per_submitter") as caught:
             await ask(request(9, submitter="a"))
-        assert 1 <= caught.value.retry_after_s <= 5  # two wait, and one in a second goes
+        gone_s = time.monotonic() - began  # in which one has gone, and two wait
+        assert 2 <= caught.value.retry_after_s <= 2 * (gone_s + 2)
         asked.append(asyncio.create_task(ask(request(3, submitter="b"))))
-        await asyncio.sleep(0.01)
+        while served.direct.waiting < 3:
+            await asyncio.sleep(0.01)
         with pytest.raises(WaitingLimit, match="max_waiting"):
             await ask(request(9, submitter="c"))
         for each in asked:
@@ -285,9 +287,10 @@ async def test_a_key_is_free_again_where_its_request_failed_or_its_submitter_lef
         slow.patch("openai", {"faults": {"bad_request": 0.0}})
         await served.pool._result_writer.flush()
         leaves = asyncio.create_task(ask(request(1), idempotency_key="k"))
-        await asyncio.sleep(0.1)
+        while not served.pool.in_flight:
+            await asyncio.sleep(0.01)
         joins = asyncio.create_task(ask(request(1), idempotency_key="k"))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         leaves.cancel()
         assert (await joins).completion.text
         assert leaves.cancelled()

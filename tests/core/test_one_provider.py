@@ -153,13 +153,7 @@ def test_rows_whose_connection_always_breaks_end_and_leave_the_others_alone(tmp_
         rows[number]["prompt"] = prompt
     write_rows(tmp_path / "tasks.jsonl", rows)
     (tmp_path / "three.toml").write_text("[pool]\nmax_attempts = 3\n", encoding="utf-8")
-    moments: list[tuple[float, str]] = []
-
-    def says(prompt: str, number: int) -> Said:
-        moments.append((time.monotonic(), prompt))
-        return faults.get(prompt, WELL)
-
-    with serving(says) as (calls, url):
+    with serving(lambda prompt, _: faults.get(prompt, WELL)) as (calls, url):
         done = run_script(
             "--config", "three.toml", "run", "tasks.jsonl", "-o", "out.jsonl", "--yes",
             cwd=tmp_path, timeout_s=240, env=live_environment({"openai": url}, only=["openai"]),
@@ -169,9 +163,8 @@ def test_rows_whose_connection_always_breaks_end_and_leave_the_others_alone(tmp_
         f"row{number}": "failed" if number in (0, 3, 7) else "succeeded" for number in range(10)
     }, done.err
     assert done.process.returncode == 1
-    good_done_s = max(at for at, prompt in moments if prompt not in faults) - moments[0][0]
-    assert good_done_s < 10.0
-    assert moments[-1][0] - moments[0][0] < 20.0
+    answered = max(number for number, prompt in enumerate(calls.prompts) if prompt not in faults)
+    assert len(calls.prompts) - answered > 3, "the others do not wait for their end"
     # A call costs no attempt while the network may be what broke it: until a health check is answered,
     # if no call beside it is.
     for prompt in faults:
