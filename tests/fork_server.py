@@ -33,7 +33,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "TESTS_FORK_SERVER"  # an environment variable: the socket of a server that several workers share
@@ -162,6 +162,25 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """The rest of its output, once it has ended. It is killed after `timeout` seconds."""
+        killing = threading.Timer(timeout, self.kill)
+        killing.start()
+        with self:
+            out, err = (stream.read() if stream else "" for stream in (self.stdout, self.stderr))
+        killing.cancel()
+        return out, err
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        self.wait()
 
 
 def _output(wanted: int) -> tuple[int | None, int]:

@@ -285,6 +285,11 @@ def _start(
     )
 
 
+def start_module(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+    """A module of the tests as a process of its own, as `subprocess.Popen`, with pipes but for its errors."""
+    return _start(["-m", name, *arguments], None, ROOT, env, stdin=subprocess.PIPE, stderr=2)
+
+
 @cache
 def fork_server_address() -> str:
     """The address of the server that all workers share, or of one for this process alone."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from src.errors import StoreError
 from src.messages import Message
 from src.records import Attempt, Outcome, Result, Task, TaskStatus, Usage
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ROOT
+from tests.helpers import start_module
 
 from .direct_pool import Served, request, serving, settings_for
 from .pools import new_store
@@ -49,15 +47,10 @@ async def test_an_answer_whose_commit_a_kill_prevented_is_booked_as_uncertain(
     place: Any, simulator: SimulatorProcess
 ) -> None:
     Store.open(place, simulated=False).close()
-    child = subprocess.run(  # our own interpreter and module
-        [sys.executable, "-m", "tests.core.direct_child", str(place), json.dumps(simulator.base_urls)],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert child.returncode == -9, child.stderr.decode()
-    cost, reserved = map(int, child.stdout.split())
+    child = start_module("tests.core.direct_child", str(place), json.dumps(simulator.base_urls))
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == -9
+    cost, reserved = map(int, out.split())
     assert 0 < cost <= reserved
     with Store.open(place, simulated=False) as store:
         assert not sum(store.reports.task_counts().values()), "the answer was not stored"

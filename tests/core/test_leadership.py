@@ -21,7 +21,7 @@ from src.core.lease_watch import LeaseWatch
 from src.core.store import HostLock, Leader, Registrant, Store
 from src.core.store.engine import LOCK_TIMEOUT_S
 from src.errors import StoreError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, start_module
 from tests.store.makers import NOW, tasks
 
 LEASE_S = 1.0
@@ -32,23 +32,15 @@ class Child:
     """A process that leads with the process id of the test; it answers each line with its state."""
 
     def __init__(self, place: object, lease_s: float) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.store.child", "lead", str(place)],
-            cwd=ROOT,
-            env={**os.environ, "LEASE_S": str(lease_s)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        env = {"LEASE_S": str(lease_s), "LEADER_PID": str(os.getpid())}
+        self.process = start_module("tests.store.child", "lead", str(place), env=env)
         assert self._line() == "leads"
 
     def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return str(self.process.stdout.readline()).strip()
 
     def query(self) -> tuple[bool, bool]:
         """Whether it may place, and whether it has lost."""
-        assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         may_place, lost = self._line().split()
@@ -59,7 +51,7 @@ class Child:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=60)
 
 
 @contextmanager

@@ -73,11 +73,12 @@ def finish(path: str) -> None:
 
 def lead(path: str) -> None:
     """Lead under the number of the process that started this one, a life before its own, and claim a task."""
+    pid = int(os.environ["LEADER_PID"])
     with Store.open(path, simulated=True) as store:
-        leadership = Leadership(store, lease_s=float(os.environ.get("LEASE_S", "10")))
-        leadership.me = dataclasses.replace(leadership.me, pid=os.getppid())
+        leadership = Leadership(store, lease_s=float(os.environ["LEASE_S"]))
+        leadership.me = dataclasses.replace(leadership.me, pid=pid)
         leadership.acquire()
-        me = Registrant(leadership.incarnation, os.getppid(), socket.gethostname(), "simulated")
+        me = Registrant(leadership.incarnation, pid, socket.gethostname(), "simulated")
         leadership.store.orchestrators.register(me, now=NOW)
         leadership.store.queue.claim(leadership.incarnation, 1, now=NOW)
         say("leads")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from src.core.store import Store
 from src.messages import Message
 from src.records import Outcome, Task, TaskStatus
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ROOT, child_environment
+from tests.helpers import start_module
 
 from .sockets import PROVIDER
 
@@ -38,26 +37,21 @@ class Cluster:
     def __init__(self, place: str | Path, provider: SimulatorProcess, stack: ExitStack) -> None:
         self.place, self.provider, self._stack = place, provider, stack
         self.store = stack.enter_context(Store.open(place, simulated=False))
-        self.workers = [self._start("worker", f"w{n}") for n in range(2)]
+        url = provider.base_urls[PROVIDER]
+        self.workers = [self._start("worker", f"w{n}", url) for n in range(2)]
         self._ports = [self._line(worker) for worker in self.workers]
-        self.leaders: list[subprocess.Popen[str]] = []
+        self.leaders: list[Any] = []
 
-    def _start(self, role: str, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.workers.sockets", role, *words]
-        if role == "worker":
-            command.append(self.provider.base_urls[PROVIDER])
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=child_environment(), cwd=ROOT
-        )
+    def _start(self, *words: str) -> Any:
+        process = start_module("tests.workers.sockets", *words)
         self._stack.callback(_end, process)
         return process
 
     @staticmethod
-    def _line(process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
+    def _line(process: Any) -> str:
+        return str(process.stdout.readline()).strip()
 
-    def lead(self) -> subprocess.Popen[str]:
+    def lead(self) -> Any:
         """Start a leader, which waits for the lead."""
         url = self.provider.base_urls[PROVIDER]
         self.leaders.append(self._start("leader", str(self.place), url, *self._ports))
@@ -93,9 +87,9 @@ class Cluster:
         return sum(row.sums.uncertain_nanos for row in self.store.reports.usage(0.0, 1e11, []))
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: Any) -> None:
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
 
 
 @contextmanager
