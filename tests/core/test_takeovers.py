@@ -38,7 +38,7 @@ home = "openai"
 calls_in_flight = 16
 """
 LATENCY_S = 0.4
-TASKS = 400
+TASKS = 240
 SERVE = ("--config", "short.toml", "--log-level", "info", "--yes")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -104,7 +104,7 @@ def booked_nanos(store: Store) -> int:
 def test_a_run_that_was_stopped_and_taken_over_places_nothing_and_its_cap_holds(
     folder: Path, provider: SimulatorProcess, postgresql_url: str
 ) -> None:
-    cap_usd = 0.02
+    cap_usd = 0.012
     run = ("run", "tasks.jsonl", *SERVE, "--max-cost", str(cap_usd))
     with (
         a_provider() as second,
