@@ -124,13 +124,14 @@ def test_none_of_them_is_ever_claimed_or_requeued(store: Store) -> None:
     assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 1
 
 
-def test_the_store_remembers_no_more_runs_than_it_needs(store: Store) -> None:
-    from src.core.store.direct_tasks import STREAMS_KEPT
-
-    for first in range(0, 3 * STREAMS_KEPT, 500):
-        records = [a_record(0, batch=f"runs/local/{n}") for n in range(first, first + 500)]
+def test_the_store_remembers_no_more_runs_than_it_needs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.core.store.direct_tasks.STREAMS_KEPT", 100)
+    for first in range(0, 300, 50):
+        records = [a_record(0, batch=f"runs/local/{n}") for n in range(first, first + 50)]
         store.direct_tasks.record("me", records)
-    assert len(store.direct_tasks._streams) == STREAMS_KEPT
+    assert len(store.direct_tasks._streams) == 100
     assert len(store.direct_tasks._ids._batch_ids) <= 1
 
 
