@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -37,7 +38,7 @@ from ..core.results import (
     rows_path,
     unpack,
 )
-from ..errors import InputError
+from ..errors import InputError, unreadable
 from ..records import Task
 from ..settings import Settings
 from .input_order import InputOrder
@@ -163,8 +164,15 @@ def copy_of_stdin(source: str) -> BinaryIO | None:
 
 
 def _check_source(source: Path, output: str) -> None:
-    if not source.is_file():
-        raise InputError(f"{source}: {'is a folder, not a file' if source.is_dir() else 'no such file'}")
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{source}: {unreadable(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{source}: is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        problem = "is a device or a pipe, and tasks are read twice; use - for standard input"
+        raise InputError(f"{source}: {problem}")
     if output != STDOUT and source.resolve() == Path(output).resolve():
         raise InputError(f"{output}: is the file of tasks; choose another output")
 

@@ -163,6 +163,8 @@ def test_an_explicit_log_level_wins_over_quiet(tmp_path: Path, live: dict[str, s
 
 WRONG_INPUT = {
     "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
+    "a pipe": (["pipe"], "pipe: is a device or a pipe, and tasks are read twice; use - for standard input"),
+    "a file below a file": (["good.txt/x", "-o", "-"], "good.txt/x: cannot be read (Not a directory)"),
     "a folder": (["folder"], "folder: is a folder, not a file"),
     "an empty file": (["empty.txt"], "empty.txt: no usable tasks: it has no rows"),
     "nothing but a header": (["header.csv"], "header.csv: no usable tasks: it has no rows"),
@@ -228,6 +230,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     tmp_path: Path, arguments: list[str], line: str
 ) -> None:
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "good.txt").write_text("Hi\n")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "header.csv").write_text("id,prompt\n")
