@@ -241,7 +241,7 @@ WRONG = {
     ),
     "standard output by its path": (["run", "t.txt", "-o", "/dev/stdout"], "or - for standard output"),
     "a folder": (["run", "t.txt", "-o", "."], "is a folder; results need a regular file"),
-    "no name": (["run", "t.txt", "-o", ""], "results need a regular file"),
+    "no name": (["run", "t.txt", "-o", ""], "the path of the results is empty"),
     "rejects to a device": (
         ["run", "t.txt", "--rejects", "/dev/full"],
         "/dev/full: is a device or a pipe; results need",
