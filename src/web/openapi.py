@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from flask import Flask
 from pydantic import BaseModel
@@ -212,7 +212,7 @@ def schema_of(kind: Any, components: Schema) -> Schema:
 
 def _object(kind: Any, components: Schema) -> Schema:
     """Of a dataclass, or a TypedDict. Amounts in `*_nanos` of a dataclass are USD in JSON."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     if dataclasses.is_dataclass(kind):
         names = [each.name for each in dataclasses.fields(kind)]
         fields = {name: schema_of(hints[name], components) for name in names}
@@ -220,7 +220,8 @@ def _object(kind: Any, components: Schema) -> Schema:
         required = list(fields)
     else:
         fields = {name: schema_of(hint, components) for name, hint in hints.items()}
-        required = sorted(kind.__required_keys__)
+        # `__required_keys__` does not see through annotations that are evaluated late.
+        required = sorted(name for name, hint in hints.items() if typing.get_origin(hint) is not NotRequired)
     text = {"description": kind.__doc__.split("\n")[0]} if kind.__doc__ else {}
     return {"type": "object", **text, "properties": fields, "required": required}
 

@@ -65,6 +65,8 @@ def test_the_document_has_the_models_that_the_views_use(client: FlaskClient) -> 
     query = {each["name"] for each in document["paths"]["/api/tasks"]["get"]["parameters"]}
     assert query == set(TaskFilter.model_fields)
     assert "cost_usd" in schemas["Totals"]["properties"], "amounts are in USD"
+    submitted = schemas["Submitted"]
+    assert set(submitted["properties"]) - set(submitted["required"]) == {"task", "tasks", "waited"}
     verb = next(
         each
         for each in document["paths"]["/api/providers/{name}/{verb}"]["post"]["parameters"]
