@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 def page(stack: Stack) -> Iterator[Any]:
     with chromium() as browser:
         opened = browser.new_page()
-        opened.set_default_timeout(20_000)
+        opened.set_default_timeout(60_000)
         yield opened
 
 
