@@ -41,7 +41,7 @@ def started(folder: Path, environ: Mapping[str, str], *options: str, toml: str =
         assert "Traceback" not in script.err
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway(
     _shared_simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
