@@ -53,7 +53,7 @@ class Steps:
 
     def wait_until_idle(self) -> None:
         for _ in range(2):  # a step may have begun before the change
-            assert self.idle.acquire(timeout=20)
+            assert self.idle.acquire(timeout=60)
 
 
 def found(store: Store) -> list[str]:
@@ -89,7 +89,7 @@ def test_it_removes_the_index_where_the_search_is_off(store: Store) -> None:
     store.search.index_some()
     indexer = SearchIndexer(store, wanted=False)
     with indexer:
-        indexer._thread.join(20)
+        indexer._thread.join(60)
     assert found(store) == []
     assert not store.search.progress().is_ready
 
@@ -98,5 +98,5 @@ def test_it_says_so_where_sqlite_has_no_search(store: Store, caplog: pytest.LogC
     store.search._index._has_module = False
     indexer = SearchIndexer(store, wanted=True)
     with caplog.at_level(logging.WARNING), indexer:
-        indexer._thread.join(20)
+        indexer._thread.join(60)
     assert [record.getMessage() for record in caplog.records] == [search_indexer.NO_MODULE]

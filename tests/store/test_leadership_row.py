@@ -120,7 +120,7 @@ def test_a_takeover_waits_for_a_write_that_has_begun_and_a_renewal_does_not(
             taking.start()
             assert not taken.wait(0.3)
             assert store.leadership.leader().holder == "me"
-        taking.join(10)
+        taking.join(60)
         assert store.leadership.leader().holder == "other"
         again = leading(store, "third")
         with again.database.writing():
