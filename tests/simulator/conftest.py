@@ -35,7 +35,7 @@ def sim(shared_simulator: SimulatorProcess) -> SimulatorProcess:
 
 @pytest_asyncio.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as opened:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as opened:
         yield opened
 
 

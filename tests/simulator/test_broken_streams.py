@@ -53,7 +53,7 @@ MIDWAY: dict[str, dict[str, str | None]] = {
 async def test_a_stream_that_breaks_midway_gives_half_and_no_end(
     sim: SimulatorProcess, api: str, fault: str
 ) -> None:
-    found, raised = await broken(sim, api, fault, timeout_s=0.3 if fault == "stream_stall" else 5.0)
+    found, raised = await broken(sim, api, fault, timeout_s=0.3 if fault == "stream_stall" else 60.0)
     assert raised == MIDWAY[fault][api]
     assert 0 < len(found.text) < WHOLE
     assert found.finish is None

@@ -68,7 +68,7 @@ class Raw:
 
 @pytest_asyncio.fixture
 async def raw(sim: SimulatorProcess) -> AsyncIterator[Raw]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield Raw(sim, session)
 
 
@@ -506,7 +506,7 @@ def test_a_signal_ends_it_with_0(number: int) -> None:
         assert child.stderr is not None
         assert set(json.loads(child.stdout.readline())) == {"control", "providers"}
         child.send_signal(number)
-        assert child.wait(5) == 0
+        assert child.wait(60) == 0
         assert child.stderr.read() == ""
 
 

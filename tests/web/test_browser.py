@@ -138,7 +138,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             channel.will_close = True  # a browser keeps connections, and the server waits for them
         server.pull_trigger()
         server.close()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -150,7 +150,7 @@ def page(browser: Any) -> Iterator[Any]:
     opened = context.new_page()
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(60_000)
     yield opened
     context.close()
     assert said == []

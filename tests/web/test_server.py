@@ -32,7 +32,7 @@ def url_of(script: Script) -> str:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=20) as response:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -72,7 +72,7 @@ def test_it_serves_the_simulated_state_on_a_free_port_until_sigterm(tmp_path: Pa
         assert json.loads(get(f"{url}/readyz")[1])["orchestrator_running"] is False
         assert get(url.replace("localhost", "127.0.0.1") + "/provider-status")[0] == 200
         server.terminate()
-        assert server.wait(10) == 0
+        assert server.wait() == 0
     assert (tmp_path / "state" / "simulated.db").stat().st_mode & 0o077 == 0
     assert "Traceback" not in server.err
 
