@@ -53,6 +53,24 @@ def test_a_task_is_finished_once(store: Store) -> None:
     assert [r.result.output for r in results_of(store)] == ["first"]
 
 
+def test_answers_that_are_too_long_for_one_statement_are_written(store: Store) -> None:
+    held = with_claims(store, *tasks(5))
+    results = [a_result(task, output=task.id[-1] * 9_000_000) for task in held]
+    assert store.queue.finish("me", results) == results
+    assert [stored.result.output for stored in results_of(store)] == [result.output for result in results]
+
+
+@pytest.mark.parametrize(
+    "text", ['"', "\\", "\\\\x41", "{}[],:", "\u2028\x7f\t\r\n", "'; --", "é😀", "%s %(rows)s", "null"]
+)
+def test_any_text_is_read_as_it_was_written(store: Store, text: str) -> None:
+    (task,) = with_claims(store, a_task(text, prompt=text))
+    result = a_result(task, an_attempt(provider=text, error=text), output=text, error=text, warnings=(text,))
+    assert store.queue.finish("me", [result]) == [result]
+    assert [stored.result for stored in results_of(store)] == [result]
+    assert task.id == task.messages[0].content == text
+
+
 def test_a_task_without_a_call_is_finished(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     expired = Result(task, TaskStatus.EXPIRED, NOW, error="too late")

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -31,8 +31,9 @@ from ...errors import ConnectionLost, LeadershipLost, LockTimeout, StoreError, U
 from . import schema
 from .engine import LOCK_TIMEOUT_S, READING, WRITING, create_engine, is_sqlite_url, parsed_url, shown
 from .frozen import end_frozen_sessions
-from .prepared import Prepared
+from .prepared import Bulk, JsonRows, Prepared, json_rows
 
+_S = TypeVar("_S")
 _STATES_OF_VALUES = ("22", "23", "54")  # SQLSTATE classes: data exception, integrity, a limit is exceeded
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK = "40P01"
@@ -54,7 +55,7 @@ class Database:
         self.url = parsed_url(url_or_path)
         self._engine = create_engine(self.url)
         self._local = threading.local()
-        self._prepared: dict[Any, Prepared] = {}  # by statement, or by verb and table
+        self._prepared: dict[Any, Any] = {}  # by statement, or by verb and table
         self._is_fenced = False
         self._epoch: int | None = None
         self._identity: tuple[int, int] | None = None
@@ -192,47 +193,48 @@ class Database:
 
     def prepared(self, statement: Any, names: Sequence[str]) -> Prepared:
         """The compiled form of a statement that its module keeps for good."""
-        return self._remembered(statement, lambda: statement, names)
+        return self._remembered(statement, lambda: Prepared(self._engine.dialect, statement, names))
 
-    def inserting(self, table: sa.Table) -> Prepared:
-        """INSERT of whole rows: tuples of all columns, in the table's order."""
-        return self._remembered(
-            f"insert {table.name}", lambda: sa.insert(table), [column.name for column in table.columns]
-        )
+    def inserting(self, table: sa.Table, names: Sequence[str] = ()) -> Bulk:
+        """INSERT of whole rows: tuples in the table's order of columns, or of the columns `names`."""
+        return self._bulk("insert", table, lambda insert: insert, names)
 
-    def adding(self, table: sa.Table, sums: Sequence[str]) -> Prepared:
-        """INSERT, or add to the `sums` of a row that exists: tuples of key, then sums."""
+    def adding(self, table: sa.Table, sums: Sequence[str]) -> Bulk:
+        """INSERT of whole rows, or add to the `sums` of a row that exists."""
 
-        def build() -> Any:
-            statement = self.insert(table)
-            return statement.on_conflict_do_update(
-                index_elements=list(table.primary_key.columns),
-                set_={name: table.c[name] + statement.excluded[name] for name in sums},
-            )
+        def on_conflict(insert: Any) -> Any:
+            added = {name: table.c[name] + insert.excluded[name] for name in sums}
+            return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added)
 
-        names = [*(column.name for column in table.primary_key.columns), *sums]
-        return self._remembered(f"add {table.name}", build, names)
+        return self._bulk("add", table, on_conflict)
 
-    def replacing(self, table: sa.Table, values: Sequence[str]) -> Prepared:
-        """INSERT, or set the `values` of a row that exists: tuples of key, then values."""
+    def replacing(self, table: sa.Table, values: Sequence[str]) -> Bulk:
+        """INSERT of whole rows, or set the `values` of a row that exists."""
 
-        def build() -> Any:
-            statement = self.insert(table)
-            return statement.on_conflict_do_update(
-                index_elements=list(table.primary_key.columns),
-                set_={name: statement.excluded[name] for name in values},
-            )
+        def on_conflict(insert: Any) -> Any:
+            new = {name: insert.excluded[name] for name in values}
+            return insert.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=new)
 
-        names = [*(column.name for column in table.primary_key.columns), *values]
-        return self._remembered(f"replace {table.name}", build, names)
+        return self._bulk("replace", table, on_conflict)
 
-    def adding_missing(self, table: sa.Table) -> Prepared:
-        """INSERT whole rows, except those whose key exists."""
-        return self._remembered(
-            f"add missing {table.name}",
-            lambda: self.insert(table).on_conflict_do_nothing(),
-            [column.name for column in table.columns],
-        )
+    def adding_missing(self, table: sa.Table) -> Bulk:
+        """INSERT of whole rows, except those whose key exists."""
+        return self._bulk("add missing", table, lambda insert: insert.on_conflict_do_nothing())
+
+    def updating(self, table: sa.Table, names: Sequence[str], key: str) -> Bulk:
+        """UPDATE of rows that exist: tuples of the new values of `names`, then the `key`."""
+
+        def build() -> Bulk:
+            dialect, columns = self._engine.dialect, table.c
+            if self.is_sqlite:
+                new = ((columns[n], sa.bindparam(f"new_{n}", type_=columns[n].type)) for n in names)
+                one = sa.update(table).where(columns[key] == sa.bindparam("which")).ordered_values(*new)
+                return Prepared(dialect, one, [*(f"new_{name}" for name in names), "which"])
+            given = json_rows(table, [*names, key]).c
+            update = sa.update(table).where(columns[key] == given[key]).values({n: given[n] for n in names})
+            return JsonRows(dialect, update, [*names, key], is_kept=False)
+
+        return self._remembered(("update", table.name, tuple(names)), build)
 
     def insert(self, table: sa.Table) -> Any:
         """An INSERT with `on_conflict_...`, which both dialects spell alike."""
@@ -242,10 +244,23 @@ class Database:
 
         return postgresql.insert(table)
 
-    def _remembered(self, key: Any, build: Callable[[], Any], names: Sequence[str]) -> Prepared:
-        found = self._prepared.get(key)
+    def _bulk(self, verb: str, table: sa.Table, end: Callable[[Any], Any], names: Sequence[str] = ()) -> Bulk:
+        """An INSERT of many rows; `end` adds what to do with a row that exists."""
+
+        def build() -> Bulk:
+            dialect, columns = self._engine.dialect, names or [column.name for column in table.columns]
+            if self.is_sqlite:
+                return Prepared(dialect, end(self.insert(table)), columns)
+            given = json_rows(table, columns)
+            insert = self.insert(table).from_select(columns, sa.select(*given.c))
+            return JsonRows(dialect, end(insert), columns, is_kept=True)
+
+        return self._remembered((verb, table.name), build)
+
+    def _remembered(self, key: Any, build: Callable[[], _S]) -> _S:
+        found: _S | None = self._prepared.get(key)
         if found is None:
-            found = self._prepared[key] = Prepared(self._engine.dialect, build(), names)
+            found = self._prepared[key] = build()
         return found
 
 

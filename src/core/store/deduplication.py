@@ -60,17 +60,6 @@ _WAITING = (
     .limit(DUPLICATES_AT_ONCE)
 )
 _WAITING_FOR_THESE = _WAITING.where(_T.primary_row.in_(bindparam("primaries", expanding=True)))
-_END = (
-    sa.update(schema.tasks)
-    .where(_T.task_row == bindparam("which"))
-    .ordered_values(
-        *((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in _TAKEN),
-        (_T.baseline_nanos, bindparam("new_baseline_nanos", type_=_T.baseline_nanos.type)),
-    )
-)
-_LINK = (
-    sa.update(schema.tasks).where(_T.task_row == bindparam("which")).values(primary_row=bindparam("primary"))
-)
 _CANDIDATES = (
     sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority, _T.deadline_at)
     .where(_T.task_row.in_(bindparam("rows", expanding=True)), _T.primary_row.is_(None))
@@ -112,9 +101,9 @@ class DuplicateLinks:
         ending = [row for row in waiting if row.primary_row not in cancelled]
         if not ending:
             return []
-        names = [*(f"new_{name}" for name in _TAKEN), "new_baseline_nanos", "which"]
         values = [(*(getattr(row, name) for name in _TAKEN), 0, row.task_row) for row in ending]
-        self._database.prepared(_END, names).many(connection, values)
+        end = self._database.updating(schema.tasks, [*_TAKEN, "baseline_nanos"], "task_row")
+        end.many(connection, values)
         rows = [row.task_row for row in ending]
         self._copy_answers(connection, rows)
         self._index.note_ended(connection, rows)
@@ -199,7 +188,7 @@ class DuplicateLinks:
                 elif _can_be_duplicate(task, primary):
                     duplicates.append((primary.task_row, task.task_row))
         self._set_primaries(connection, new)
-        self._database.prepared(_LINK, ["primary", "which"]).many(connection, duplicates)
+        self._database.updating(schema.tasks, ["primary_row"], "task_row").many(connection, duplicates)
         return [row for _, row in duplicates]
 
     def _primaries(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:

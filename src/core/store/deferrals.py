@@ -50,11 +50,6 @@ class DeferralGroups:
 
     def __init__(self, database: Database, ids: Identifiers, loader: Loader) -> None:
         self._database, self._ids, self._loader = database, ids, loader
-        insert = database.insert(deferral_groups)
-        self._add = insert.on_conflict_do_update(
-            index_elements=[_G.id],
-            set_={name: _G[name] + insert.excluded[name] for name in DEFERRAL_SUMS},
-        )
 
     def deferring(self, connection: sa.Connection, batch_ids: Collection[int]) -> frozenset[int]:
         """Those of these batches whose tasks are deferred if they have a deadline."""
@@ -75,9 +70,8 @@ class DeferralGroups:
             for place, value in enumerate(_sums(*size), 4):
                 sums[place] += value
         self._database.inserting(deferred_tasks).many(connection, rows)
-        names = [column.name for column in deferral_groups.columns]
         values = [tuple(groups[group]) for group in sorted(groups)]
-        self._database.prepared(self._add, names).many(connection, values)
+        self._database.adding(deferral_groups, DEFERRAL_SUMS).many(connection, values)
 
     def defer(self, connection: sa.Connection, rows: Sequence[int], now: float) -> dict[int, TaskStream]:
         """Defer the queued tasks among `rows` that may be; returns them, for the caller to count."""

@@ -98,7 +98,7 @@ class DirectTasks:
         self._database.inserting(schema.tasks).many(connection, tasks)
         self._database.inserting(schema.prompts).many(connection, prompts)
         minute = int(records[0].result.finished_at // 60)
-        self._database.adding_missing(schema.task_minutes).one(connection, (minute, first_row))
+        self._database.adding_missing(schema.task_minutes).many(connection, [(minute, first_row)])
         ledger.write(self._database, connection)
         ends.write(self._database, connection, self._index)
 

@@ -40,20 +40,6 @@ _SUM_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
 _T = schema.tasks.c
 
 
-def update_one(names: Sequence[str]) -> sa.Update:
-    """UPDATE of one task: the values of `names` in this order, as `parameters_of`."""
-    values = ((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in names)
-    return sa.update(schema.tasks).where(_T.task_row == bindparam("which")).ordered_values(*values)
-
-
-def parameters_of(names: Sequence[str]) -> list[str]:
-    """New values, then the row. SQLAlchemy keeps the columns' own names to itself."""
-    return [*(f"new_{name}" for name in names), "which"]
-
-
-# Statements that run often are built once; see `Database.prepared`.
-_END = update_one(END_NAMES)
-_BOOK = update_one(_SUM_NAMES)
 Written = Sequence[tuple[Result, ClaimedTask]]
 
 
@@ -65,14 +51,14 @@ def write_ends(
     for result, mine in written:
         ends.add(result, mine, was=was)
     rows = [(*end_columns(result, mine), mine.row) for result, mine in written]
-    database.prepared(_END, parameters_of(END_NAMES)).many(connection, rows)
+    database.updating(schema.tasks, END_NAMES, "task_row").many(connection, rows)
     ends.write(database, connection, index)
 
 
 def write_sums(database: Database, connection: sa.Connection, tasks: Iterable[ClaimedTask]) -> None:
     """Write the sums of tasks that go on, after attempts were booked."""
     rows = [(mine.attempts, mine.cost_nanos, mine.unknown_cost_calls, mine.row) for mine in tasks]
-    database.prepared(_BOOK, parameters_of(_SUM_NAMES)).many(connection, rows)
+    database.updating(schema.tasks, _SUM_NAMES, "task_row").many(connection, rows)
 
 
 def with_earlier_attempts(connection: sa.Connection, loader: Loader, written: Written) -> list[Result]:
@@ -95,7 +81,7 @@ _COUNT = (
 
 def count_finished(database: Database, connection: sa.Connection, orchestrator_id: int, more: int) -> None:
     """Add to the number of tasks that an orchestrator has finished."""
-    database.prepared(_COUNT, ["more", "which"]).many(connection, [(more, orchestrator_id)])
+    database.prepared(_COUNT, ["more", "which"]).one(connection, (more, orchestrator_id))
 
 
 def end_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:

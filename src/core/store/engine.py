@@ -30,6 +30,9 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-32000",  # KiB: the inner pages of a million tasks
     "PRAGMA journal_size_limit=67108864",
 )
+KEPT = (
+    "kept"  # execution option: the server keeps the statement and its plan, which suits any size of its table
+)
 READING, WRITING = "BEGIN", "BEGIN IMMEDIATE"  # in `Connection.info["begin"]`, on SQLite
 # SQLSTATEs with which PostgreSQL ends a session: by command, after a crash, at its own shutdown.
 _SESSION_ENDED = frozenset({"57P01", "57P02", "57P03"})
@@ -90,6 +93,7 @@ def create_engine(url: sa.URL) -> sa.Engine:
     if not is_sqlite:
         sa.event.listen(engine, "connect", _set_up_postgresql)
         sa.event.listen(engine, "handle_error", _find_lost_connection)
+        sa.event.listen(engine, "do_execute", _execute_on_postgresql)
     else:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -110,6 +114,7 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
     TCP's defaults need two hours.
     """
     arguments = {
+        "prepare_threshold": sys.maxsize,  # only if KEPT: the plan for a small table reads all of a large one
         "connect_timeout": 5,
         "keepalives_idle": 5,
         "keepalives_interval": 2,
@@ -133,6 +138,14 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
             f"SET lock_timeout = {int(1000 * LOCK_TIMEOUT_S)}"
         )
         connection.commit()
+
+
+def _execute_on_postgresql(cursor: Any, sql: str, values: Any, context: Any) -> bool:
+    """Let the server keep a statement that says so."""
+    kept = bool(context.execution_options.get(KEPT))
+    if kept:
+        cursor.execute(sql, values, prepare=True)
+    return kept
 
 
 def _find_lost_connection(context: sa.engine.ExceptionContext) -> None:

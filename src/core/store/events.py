@@ -19,7 +19,6 @@ from .rows import EventPage, EventRow
 MAX_KINDS = 200  # a list to choose from
 SEARCHED = 20_000  # events that a page with a filter looks at
 _E = schema.events.c
-_ADD_EVENT = sa.insert(schema.events)
 _EVENT_NAMES = [column.name for column in schema.events.columns if column.name != "id"]
 
 
@@ -54,7 +53,7 @@ class Events:
         ]
         if rows:
             with self._database.writing() as connection:
-                self._database.prepared(_ADD_EVENT, _EVENT_NAMES).many(connection, rows)
+                self._database.inserting(schema.events, _EVENT_NAMES).many(connection, rows)
 
     def of_batch(self, batch: str, limit: int = 50) -> list[EventRow]:
         """The newest events whose field `batch` is this one, among the last `SEARCHED` of all."""

@@ -273,7 +273,7 @@ class Intake:
         prompts = [(row, item.preview, item.body) for row, item in rows]
         self._database.inserting(schema.prompts).many(connection, prompts)
         if rows:
-            self._database.adding_missing(schema.task_minutes).one(connection, (int(now // 60), first_row))
+            self._database.adding_missing(schema.task_minutes).many(connection, [(int(now // 60), first_row)])
         items = ((row, item.stream, item.task) for row, item in rows if row in deferred)
         self._deferrals.add(connection, items, now)
         return {item.key: row for row, item in rows}, counts

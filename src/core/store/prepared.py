@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from json import JSONEncoder
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from .engine import KEPT
+
 Row = tuple[Any, ...]
+_ENOUGH_CHARS = 32_000_000  # of rows in one statement; PostgreSQL takes a value of up to a gigabyte
+_ROWS, _COUNT = "rows", "count"
+
+
+class Bulk(Protocol):
+    """A statement for many rows, as tuples of the values of its columns: None, int, float, str and bytes."""
+
+    def many(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Write all the rows, in their order; does nothing without rows."""
 
 
 class Prepared:
@@ -41,3 +53,59 @@ class Prepared:
         if self._order is None:
             return named
         return [tuple(row[name] for name in self._order) for row in named]
+
+
+class JsonRows:
+    """PostgreSQL only: a statement that takes its rows together, as the objects of one JSON array.
+
+    A statement for each row costs the server and this process several times as much, and one that has a
+    placeholder for each of sixty columns is too long for psycopg to remember. With `is_kept` the server keeps
+    its plan, which must suit any size of its tables.
+    """
+
+    def __init__(self, dialect: sa.Dialect, statement: Any, names: Sequence[str], *, is_kept: bool) -> None:
+        self._sql = str(statement.compile(dialect=dialect))
+        self._names, self._options = tuple(names), {KEPT: is_kept}
+
+    def many(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Write all the rows, in their order; does nothing without rows."""
+        for part in _parts(rows):
+            objects = [dict(zip(self._names, row, strict=True)) for row in part]
+            values = {_ROWS: _json(objects), _COUNT: len(objects)}
+            connection.exec_driver_sql(self._sql, values, execution_options=self._options)
+
+
+def json_rows(table: sa.Table, names: Sequence[str]) -> sa.Subquery:
+    """The rows that a `JsonRows` statement is given: the columns `names` with their types in `table`.
+
+    They are limited to their number, since the server expects a hundred of any array.
+    """
+    from sqlalchemy.dialects import postgresql  # a slow import that SQLite does not need
+
+    array = sa.bindparam(_ROWS, type_=postgresql.JSON)
+    records = sa.func.json_populate_recordset(sa.literal_column(f"NULL::{table.name}"), array)
+    given = records.table_valued(*names, name="given").c
+    count = sa.bindparam(_COUNT, type_=sa.BigInteger)
+    return sa.select(*(given[name] for name in names)).limit(count).subquery("given_rows")
+
+
+def _hex(value: object) -> str:
+    """Bytes as PostgreSQL reads them."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    raise TypeError(type(value).__name__)
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows in parts that a statement can take, however long their texts are."""
+    begin = chars = 0
+    for n, row in enumerate(rows):
+        chars += sum(len(value) for value in row if isinstance(value, str))
+        if chars > _ENOUGH_CHARS:
+            yield rows[begin : n + 1]
+            begin, chars = n + 1, 0
+    if begin < len(rows):
+        yield rows[begin:]
+
+
+_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_hex).encode
