@@ -87,10 +87,9 @@ class TaskClaims:
         `above`: only tasks of a higher priority. `excluded`: owners that are skipped.
         """
         claiming, self._in_doubt = self.claiming(most, above, excluded), True
-        tasks, is_cut = claimed = await self.session.thread.insist(claiming)
+        tasks, is_cut, behind = claimed = await self.session.thread.insist(claiming)
         if above is None:
-            full = is_cut or len(tasks) == most.tasks
-            self.scheduler.behind = (await self.session.poll()).queued if full else 0
+            self.scheduler.behind = behind if is_cut or len(tasks) == most.tasks else 0
         attempts = await self._earlier_attempts(tasks)
         now = self.session.clock.now()
         for task in tasks:

@@ -152,7 +152,7 @@ def test_a_claim_is_bounded_by_what_its_tasks_contain(
     store.intake.add_tasks([a_task(f"t{n}", prompt="x" * size) for n, size in enumerate(sizes)], now=NOW)
     register(store)
     most = ClaimLimit(len(sizes), most_bytes)
-    claimed, is_cut = store.queue.claim_part("me", most, now=NOW)
+    claimed, is_cut, _ = store.queue.claim_part("me", most, now=NOW)
     assert [task.id for task in claimed] == [f"t{n}" for n in range(expected)]
     assert is_cut == (expected < len(sizes))
     assert {task.claims for task in claimed} == {1}

@@ -14,7 +14,7 @@ from .deduplication import Deduplication
 from .deferrals import DeferralGroups
 from .identifiers import Identifiers
 from .loading import IN_SIZE, parts
-from .moving import without_index
+from .named_rows import without_index
 from .reconnecting import reconnecting
 from .rows import FailureReason
 from .schema import IS_FINAL

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from . import schema
 from .loading import IN_SIZE, parts
-from .moving import without_index
+from .named_rows import without_index
 from .rows import HeldByWorker, Inventories
 from .schema import IS_RUNNING
 

@@ -59,6 +59,9 @@ _STREAM_ROWS = (
     .order_by(_T.task_row)
     .limit(bindparam("n"))
 )
+_STREAMS_OF_BATCH = sa.select(schema.task_streams.c.id).where(
+    schema.task_streams.c.batch_id == bindparam("which")
+)
 _Owner = tuple[int, str]  # batch id, submitter
 _Item = tuple[int, TaskStream]  # row, its stream
 
@@ -77,22 +80,24 @@ class ClaimOrder:
         self,
         connection: sa.Connection,
         limit: int,
-        only: Sequence[TaskStream] | None,
+        only: int | None,
         now: float,
         excluded: Collection[tuple[str, str]] = (),
         above: int | None = None,
     ) -> list[int]:
-        """Up to `limit` row numbers of queued tasks, in the order to claim them; only of the streams `only`.
+        """Up to `limit` row numbers of queued tasks, in the order to claim them; only of the batch `only`.
 
         `excluded` are owners, as (batch, submitter); with `above` only tasks of a higher priority are taken.
         """
         self._excluded = excluded
-        near = self._near_deadline(connection, (limit + 1) // 2, only, now) if above is None else []
+        streams_of = self._database.prepared(_STREAMS_OF_BATCH, ["which"])
+        only_of = None if only is None else streams_of.one(connection, (only,)).scalars().all()
+        near = self._near_deadline(connection, (limit + 1) // 2, only_of, now) if above is None else []
         found: list[_Item] = []
         for priority in self._priorities(connection):
             if above is not None and priority <= above:
                 break
-            streams = self._waiting_streams(connection, priority, limit, only)
+            streams = self._waiting_streams(connection, priority, limit, only_of)
             in_turn = self._in_turn(connection, priority, streams, limit)
             found += itertools.islice(in_turn, limit - len(found))
             if len(found) == limit:
@@ -101,15 +106,14 @@ class ClaimOrder:
         return list(dict.fromkeys(near + [row for row, _ in found]))[:limit]
 
     def _near_deadline(
-        self, connection: sa.Connection, limit: int, only: Sequence[TaskStream] | None, now: float
+        self, connection: sa.Connection, limit: int, only: Sequence[int] | None, now: float
     ) -> list[int]:
         statement = self._database.prepared(_NEAR_DEADLINE, ["soon", "n"])
         rows = statement.one(connection, (now + NEAR_S, limit)).all()
-        wanted = None if only is None else {stream.id for stream in only}
         return [
             row.task_row
             for row in rows
-            if (wanted is None or row.stream_id in wanted) and not self._passed_over(row.stream_id)
+            if (only is None or row.stream_id in only) and not self._passed_over(row.stream_id)
         ]
 
     def _passed_over(self, stream_id: int) -> bool:
@@ -127,15 +131,14 @@ class ClaimOrder:
             below = priority
 
     def _waiting_streams(
-        self, connection: sa.Connection, priority: int, limit: int, only: Sequence[TaskStream] | None
+        self, connection: sa.Connection, priority: int, limit: int, only: Sequence[int] | None
     ) -> list[TaskStream]:
         """Streams with queued tasks of this priority; if there are too many, other ones each time."""
         if only is not None:
             return [
-                stream
-                for stream in only
-                if not self._passed_over(stream.id)
-                and self._next_stream(connection, priority, stream.id - 1) == stream.id
+                self._ids.stream_by_id(each)
+                for each in only
+                if not self._passed_over(each) and self._next_stream(connection, priority, each - 1) == each
             ]
         start, enough = self._looked_at, max(limit, STREAMS_SEEN)
         behind = self._stream_ids(connection, priority, start)

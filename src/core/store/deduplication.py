@@ -27,6 +27,7 @@ from .deferrals import DeferralGroups
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, Loader, full_tasks, parts
 from .moving import move
+from .named_rows import Among
 from .reconnecting import reconnecting
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_QUEUED
@@ -59,10 +60,10 @@ _WAITING = (
     .where(_IS_WAITING, _PRIMARY_HAS_ENDED)
     .limit(DUPLICATES_AT_ONCE)
 )
-_WAITING_FOR_THESE = _WAITING.where(_T.primary_row.in_(bindparam("primaries", expanding=True)))
+_WAITING_FOR_THESE = _WAITING.where(Among(_T.primary_row, "primaries"))
 _CANDIDATES = (
     sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority, _T.deadline_at)
-    .where(_T.task_row.in_(bindparam("rows", expanding=True)), _T.primary_row.is_(None))
+    .where(Among(_T.task_row), _T.primary_row.is_(None))
     .order_by(_T.task_row)
 )
 _PRIMARIES = (

@@ -20,7 +20,8 @@ from .codec import dumps, loads
 from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, Loader, parts
-from .moving import mark, move, without_index
+from .moving import mark, move
+from .named_rows import Among, without_index
 from .provider_batch_schema import DEFERRAL_SUMS, deferral_groups, deferred_tasks
 from .provider_batch_values import DeferredGroup
 from .reconnecting import reconnecting
@@ -37,7 +38,7 @@ _TAKE = (
 _CAN_BE_DEFERRED = (
     sa.select(_T.task_row, _T.batch_id)
     .where(
-        _T.task_row.in_(bindparam("rows", expanding=True)),
+        Among(_T.task_row),
         without_index(sa.and_(IS_QUEUED, RUNS_ITSELF, _T.deadline_at.is_not(None))),
     )
     .order_by(_T.task_row)

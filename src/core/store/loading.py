@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam
 
 from ...records import Attempt, Origin, Result, Task, TaskStatus
 from . import schema
 from .codec import decode_attempt, decode_parts, decode_task, loads
 from .identifiers import Identifiers, TaskStream
+from .named_rows import Among
 from .rows import BatchRow, StoredResult
 
 IN_SIZE = 500  # values in one IN list: one cached statement per size
@@ -39,7 +39,7 @@ def _tasks(claims: sa.ColumnElement[int]) -> sa.Select[Any]:
             _P.body,
         )
         .join_from(schema.tasks, schema.prompts, _P.task_row == _T.task_row, isouter=True)
-        .where(_T.task_row.in_(bindparam("rows", expanding=True)))
+        .where(Among(_T.task_row))
     )
 
 

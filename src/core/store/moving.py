@@ -7,25 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam
 
 from ...records import TaskStatus
 from . import schema
 from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, parts
+from .named_rows import Among, without_index
 from .rollups import add_counts
 
 _T = schema.tasks.c
-
-
-def without_index(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """`condition`, checked row by row, for a query that names its rows.
-
-    PostgreSQL knows little of a table that has just been filled. It would take the index of the condition and
-    read all tasks of a status to find a hundred of them.
-    """
-    return condition.is_(sa.true())
 
 
 def mark(
@@ -41,7 +32,7 @@ def mark(
     one writer.
     """
     marked: dict[int, TaskStream] = {}
-    chosen = sa.and_(_T.task_row.in_(bindparam("rows", expanding=True)), without_index(condition))
+    chosen = sa.and_(Among(_T.task_row), without_index(condition))
     if connection.dialect.name == "postgresql":
         locked = sa.select(_T.task_row).where(chosen).order_by(_T.task_row).with_for_update()
         chosen = sa.and_(_T.task_row.in_(locked), without_index(condition))

@@ -30,7 +30,8 @@ from .ends import count_finished, with_earlier_attempts, write_ends, write_sums
 from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
 from .loading import IN_SIZE, Loader, parts
-from .moving import mark, move, without_index
+from .moving import mark, move
+from .named_rows import Among, without_index
 from .reconnecting import reconnecting
 from .rollups import CallRollups
 from .rows import PollResult
@@ -51,15 +52,16 @@ _CLAIMED = (
         _T.unknown_cost_calls,
     )
     .where(
-        _T.task_row.in_(bindparam("rows", expanding=True)),
+        Among(_T.task_row),
         without_index(sa.and_(IS_RUNNING, _T.claimed_by == bindparam("me"))),
     )
     .with_for_update()
 )
 _K, _C = schema.task_counts.c, schema.commands.c
 _IS_QUEUED_COUNT = _K.status == sa.literal_column(f"'{TaskStatus.QUEUED}'")
+_QUEUED = sa.select(_K.tasks).where(_K.batch_id == bindparam("which"), _IS_QUEUED_COUNT)
 _NEWS = sa.select(  # queued tasks of a batch, the version of the settings, new commands
-    sa.select(_K.tasks).where(_K.batch_id == bindparam("which"), _IS_QUEUED_COUNT).scalar_subquery(),
+    _QUEUED.scalar_subquery(),
     sa.select(sa.func.max(schema.settings.c.version)).scalar_subquery(),
     sa.select(sa.func.count()).where(_C.finished_at.is_(None), _C.taken_by.is_(None)).scalar_subquery(),
 )
@@ -73,10 +75,14 @@ class ClaimLimit(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Tasks that were claimed. `is_cut`: their contents are so large that others had to wait."""
+    """Tasks that were claimed.
+
+    `is_cut`: their contents are so large that others had to wait. `behind`: how many are queued still.
+    """
 
     tasks: list[Task]
     is_cut: bool = False
+    behind: int = 0
 
 
 @reconnecting()
@@ -133,7 +139,7 @@ class Queue:
         priority is not higher. `now` is in epoch seconds.
         """
         me = self._ids.orchestrator_id(incarnation)
-        only = None if batch is None else self._ids.streams_of_batch(self._ids.known_batch_id(batch))
+        only = None if batch is None else self._ids.known_batch_id(batch)
         if most.tasks <= 0:
             return Claimed([])
         with self._database.writing() as connection:
@@ -147,7 +153,9 @@ class Queue:
                 {"status": TaskStatus.RUNNING.value, "since": now, "claimed_by": me, "claims": _T.claims + 1},
             )
             move(self._database, connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
-        return Claimed([tasks[row] for row in rows if row in claimed], is_cut)
+            which = schema.ALL_BATCHES if only is None else only
+            behind = self._database.prepared(_QUEUED, ["which"]).one(connection, (which,)).scalar()
+        return Claimed([tasks[row] for row in rows if row in claimed], is_cut, behind or 0)
 
     def claimed(self, incarnation: str) -> list[Task]:
         """All tasks that this orchestrator has claimed and not finished, oldest first."""

@@ -20,11 +20,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import bindparam
 
 from . import schema
 from .database import Database
 from .loading import IN_SIZE, parts
+from .named_rows import Among
 from .schema import IS_FINAL
 from .search_schema import SEARCH_INDEX, search_backlog
 from .search_text import VERSION, Term, document_words
@@ -163,7 +163,7 @@ class SearchIndex:
             sa.select(_T.task_row, _T.stream_id, _P.body, a.output)
             .join_from(schema.tasks, schema.prompts, _P.task_row == _T.task_row)
             .outerjoin(schema.answers, a.task_row == _T.task_row)
-            .where(_T.task_row.in_(bindparam("rows", expanding=True)))
+            .where(Among(_T.task_row))
         )
         found = connection.execute(query, {"rows": list(rows)})
         return [Document(row.task_row, row.stream_id, document_words(row.body, row.output)) for row in found]
