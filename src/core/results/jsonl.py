@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from ...errors import InputError
 from ...records import Result
 from .rows import result_row, storable_row
 
+_LINE_ENDS = [(char.encode(), f"\\u{ord(char):04x}".encode()) for char in "\x85\u2028\u2029"]
 FIRST_KEY = b'{"id"'  # the beginning of every row of a results file
 CHUNK_BYTES = 1 << 16
 
@@ -45,14 +48,14 @@ def _row_of(line: Mapping[str, Any]) -> Row | None:
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
     """One line of valid UTF-8. Unusual line ends are escaped, since some readers split at them."""
-    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-    for separator in ("\x85", "\u2028", "\u2029"):
-        if separator in text:
-            text = text.replace(separator, f"\\u{ord(separator):04x}")
     try:
-        return text.encode() + b"\n"
-    except UnicodeEncodeError:  # half of a surrogate pair, which other readers refuse even if escaped
-        return encode_row(storable_row(row))
+        line = to_json(row)
+    except PydanticSerializationError:  # half of a surrogate pair, which other readers refuse even if escaped
+        line = to_json(storable_row(row))
+    for separator, escaped in _LINE_ENDS:
+        if separator in line:
+            line = line.replace(separator, escaped)
+    return line + b"\n"
 
 
 def whole_lines(path: Path, row_of: Callable[[Row], Row | None]) -> int:

@@ -230,9 +230,10 @@ class Database:
                 new = ((columns[n], sa.bindparam(f"new_{n}", type_=columns[n].type)) for n in names)
                 one = sa.update(table).where(columns[key] == sa.bindparam("which")).ordered_values(*new)
                 return Prepared(dialect, one, [*(f"new_{name}" for name in names), "which"])
-            given = json_rows(table, [*names, key]).c
+            wanted = [columns[name] for name in (*names, key)]
+            given = json_rows(wanted).c
             update = sa.update(table).where(columns[key] == given[key]).values({n: given[n] for n in names})
-            return JsonRows(dialect, update, [*names, key], is_kept=False)
+            return JsonRows(dialect, update, wanted, is_kept=False)
 
         return self._remembered(("update", table.name, tuple(names)), build)
 
@@ -248,11 +249,10 @@ class Database:
         """An INSERT of many rows; `end` adds what to do with a row that exists."""
 
         def build() -> Bulk:
-            dialect, columns = self._engine.dialect, names or [column.name for column in table.columns]
+            dialect, columns = self._engine.dialect, [table.c[name] for name in names or table.c.keys()]
             if self.is_sqlite:
-                return Prepared(dialect, end(self.insert(table)), columns)
-            given = json_rows(table, columns)
-            insert = self.insert(table).from_select(columns, sa.select(*given.c))
+                return Prepared(dialect, end(self.insert(table)), [column.name for column in columns])
+            insert = self.insert(table).from_select(columns, sa.select(*json_rows(columns).c))
             return JsonRows(dialect, end(insert), columns, is_kept=True)
 
         return self._remembered((verb, table.name), build)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from json import JSONEncoder
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from pydantic_core import PydanticSerializationError, to_json
 
+from ...errors import UnstorableError
 from .engine import KEPT
 
 Row = tuple[Any, ...]
@@ -63,37 +64,42 @@ class JsonRows:
     its plan, which must suit any size of its tables.
     """
 
-    def __init__(self, dialect: sa.Dialect, statement: Any, names: Sequence[str], *, is_kept: bool) -> None:
+    def __init__(
+        self, dialect: sa.Dialect, statement: Any, columns: Sequence[sa.Column[Any]], *, is_kept: bool
+    ) -> None:
         self._sql = str(statement.compile(dialect=dialect))
-        self._names, self._options = tuple(names), {KEPT: is_kept}
+        self._names, self._options = [str(column.name) for column in columns], {KEPT: is_kept}
+        self._binary = [column.name for column in columns if isinstance(column.type, sa.LargeBinary)]
 
     def many(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
-        """Write all the rows, in their order; does nothing without rows."""
+        """Write all the rows, in their order; does nothing without rows.
+
+        Raises UnstorableError for a value that is not one of JSON.
+        """
         for part in _parts(rows):
             objects = [dict(zip(self._names, row, strict=True)) for row in part]
-            values = {_ROWS: _json(objects), _COUNT: len(objects)}
+            for name in self._binary:
+                for each in objects:
+                    each[name] = f"\\x{each[name].hex()}"  # as PostgreSQL reads bytes
+            try:
+                values = {_ROWS: to_json(objects).decode(), _COUNT: len(objects)}
+            except PydanticSerializationError:
+                raise UnstorableError("a value is neither a number nor valid text") from None
             connection.exec_driver_sql(self._sql, values, execution_options=self._options)
 
 
-def json_rows(table: sa.Table, names: Sequence[str]) -> sa.Subquery:
-    """The rows that a `JsonRows` statement is given: the columns `names` with their types in `table`.
+def json_rows(columns: Sequence[sa.Column[Any]]) -> sa.Subquery:
+    """The rows that a `JsonRows` statement is given: these columns of a table, with their types there.
 
     They are limited to their number, since the server expects a hundred of any array.
     """
     from sqlalchemy.dialects import postgresql  # a slow import that SQLite does not need
 
     array = sa.bindparam(_ROWS, type_=postgresql.JSON)
-    records = sa.func.json_populate_recordset(sa.literal_column(f"NULL::{table.name}"), array)
-    given = records.table_valued(*names, name="given").c
+    records = sa.func.json_populate_recordset(sa.literal_column(f"NULL::{columns[0].table.name}"), array)
+    given = records.table_valued(*(column.name for column in columns), name="given").c
     count = sa.bindparam(_COUNT, type_=sa.BigInteger)
-    return sa.select(*(given[name] for name in names)).limit(count).subquery("given_rows")
-
-
-def _hex(value: object) -> str:
-    """Bytes as PostgreSQL reads them."""
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    raise TypeError(type(value).__name__)
+    return sa.select(*given).limit(count).subquery("given_rows")
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -106,6 +112,3 @@ def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
             begin, chars = n + 1, 0
     if begin < len(rows):
         yield rows[begin:]
-
-
-_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_hex).encode
