@@ -140,12 +140,19 @@ class BatchLife:
         await self._fail(batch, error.message, defer=True)
         return True
 
-    async def _poll_again(self, batch: ProviderBatch, least_s: float = POLL_AT_LEAST_S) -> float:
-        """Returns how long this waits."""
+    async def _poll_again(
+        self, batch: ProviderBatch, least_s: float = POLL_AT_LEAST_S, age_s: float | None = None
+    ) -> float:
+        """Returns how long this waits. `age_s`: of the batch, where the clock does not say it."""
         now = self._now()
-        wait_s = min(max(POLL_SHARE * (now - batch.created_at), least_s), max(POLL_AT_MOST_S, least_s))
+        share_s = POLL_SHARE * (now - batch.created_at if age_s is None else age_s)
+        wait_s = min(max(share_s, least_s), max(POLL_AT_MOST_S, least_s))
         await self._thread.insist(self._store.provider_batches.poll_at, batch.id, now + wait_s)
         return wait_s
+
+    async def _seek_again(self, batch: ProviderBatch) -> None:
+        note = self.notes[batch.id]
+        note.looked_for_s += await self._poll_again(batch, age_s=note.looked_for_s)
 
     async def _look_for(self, batch: ProviderBatch) -> None:
         """Its creation was not answered: it is there, or it never came to be.
@@ -162,7 +169,7 @@ class BatchLife:
             await self._submitter.created(batch, found.batch)
         elif found.is_undecided:
             self._tell_undecided(batch)
-            note.looked_for_s += await self._poll_again(batch)
+            await self._seek_again(batch)
         elif self.reachability.is_of_other_account(batch):  # there it may be
             await self.reachability.report_other_account(batch)
             await self._poll_again(batch)
@@ -171,7 +178,7 @@ class BatchLife:
             note.looked_for_s, note.is_undecided = 0.0, False
             await self._thread.insist(self._store.provider_batches.not_created, batch.id, why, self._now())
         else:
-            note.looked_for_s += await self._poll_again(batch)
+            await self._seek_again(batch)
 
     async def _look_at(self, batch: ProviderBatch) -> None:
         remote = await self._api(batch.provider).status(batch.remote_id)

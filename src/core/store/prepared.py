@@ -68,6 +68,7 @@ class JsonRows:
         self, dialect: sa.Dialect, statement: Any, columns: Sequence[sa.Column[Any]], *, is_kept: bool
     ) -> None:
         self._sql = str(statement.compile(dialect=dialect))
+        # The encoder takes SQLAlchemy's own kind of str a hundred times more slowly.
         self._names, self._options = [str(column.name) for column in columns], {KEPT: is_kept}
         self._binary = [column.name for column in columns if isinstance(column.type, sa.LargeBinary)]
 
