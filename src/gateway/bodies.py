@@ -2,8 +2,8 @@
 
 Each has a limit, and so have all that are in memory together. A body counts as it comes, and until its
 request has ended: while it waits, at a standby for a leader, and while it is answered. Of several submitters
-each may take as much as is free beside it: one gets half of the memory, two get a third each. So there is
-always some for the next one, and nobody's share has to be set.
+each may take as much as is free beside it: one gets half of the memory, two get a third each. So the next one
+always finds some, and no share needs a setting.
 
 What is done with a large body goes through `in_turn`: on the event loop it would hold up every other request.
 """

@@ -131,7 +131,7 @@ class Forwarder:
         self._held = self._busy = 0
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # what was seen ends the wait; a new one each time
-        self._asked: dict[asyncio.Timeout, PublishedGateway] = {}  # limits of requests, and who has them
+        self._asked: dict[asyncio.Timeout, PublishedGateway] = {}  # whom a request waits for
         self._now = asyncio.get_running_loop().time
 
     # ------------------------------------------------------------------ requests

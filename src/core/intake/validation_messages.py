@@ -71,13 +71,9 @@ def _allowed(kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
 
 
 def _number_text(limit: Any) -> str:
-    return (
-        f"{limit:,.10g}"
-        if isinstance(limit, float)
-        else f"{limit:,}"
-        if isinstance(limit, int)
-        else str(limit)
-    )
+    if isinstance(limit, float):
+        return f"{limit:,.10g}"
+    return f"{limit:,}" if isinstance(limit, int) else str(limit)
 
 
 def _found(kind: str, given: Any) -> str:

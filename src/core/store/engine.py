@@ -30,9 +30,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-32000",  # KiB: the inner pages of a million tasks
     "PRAGMA journal_size_limit=67108864",
 )
-KEPT = (
-    "kept"  # execution option: the server keeps the statement and its plan, which suits any size of its table
-)
+KEPT = "kept"  # execution option: the server keeps the plan, which suits tables of any size
 READING, WRITING = "BEGIN", "BEGIN IMMEDIATE"  # in `Connection.info["begin"]`, on SQLite
 # SQLSTATEs with which PostgreSQL ends a session: by command, after a crash, at its own shutdown.
 _SESSION_ENDED = frozenset({"57P01", "57P02", "57P03"})
